@@ -1,0 +1,190 @@
+//! What the host itself asks of a machine: life cycle, inspection, checking.
+
+use crate::error::FsError;
+use crate::id::{Ino, SegmentId, VolumeId};
+use crate::port::page_store::Space;
+use crate::time::WallTime;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A request of the host. Each is answered by exactly one [`Answer`].
+#[derive(Clone, Debug)]
+pub enum Control {
+    /// Writes the volume record and the root directory into an empty store.
+    /// Answered by [`Answer::Formatted`], or [`Answer::AlreadyFormatted`] if there is one.
+    Format(FormatOptions),
+    /// Reads the volume record and gets ready to serve. Before it, kernel requests wait.
+    /// Answered by [`Answer::Mounted`].
+    Mount,
+    /// Flushes everything and makes it durable. Answered by [`Answer::Synced`].
+    Sync,
+    /// [`Control::Sync`], then no further request is served. Answered by [`Answer::Unmounted`].
+    Unmount,
+    /// Where the bytes of an inode are. Answered by [`Answer::Info`].
+    Info {
+        /// Which one.
+        ino: Ino,
+    },
+    /// What the mount is doing. Answered by [`Answer::Status`].
+    Status,
+    /// Checks every invariant of the volume; nothing may write meanwhile. Answered by [`Answer::Checked`].
+    Check {
+        /// Verify the checksums of all data, too.
+        data: bool,
+    },
+}
+
+/// What a new volume is like.
+#[derive(Clone, Debug)]
+pub struct FormatOptions {
+    /// Identity, random.
+    pub volume: VolumeId,
+    /// Key of the name hash, random.
+    pub hash_key: [u8; 16],
+    /// Bits of the name hash: 60, or fewer to provoke collisions in tests.
+    pub hash_bits: u8,
+    /// Owner of the root directory.
+    pub uid: u32,
+    /// Group of the root directory.
+    pub gid: u32,
+    /// Permission bits of the root directory.
+    pub mode: u32,
+}
+
+/// What a volume record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumeInfo {
+    /// Identity.
+    pub volume: VolumeId,
+    /// Version of the format.
+    pub format: u32,
+    /// When it was formatted.
+    pub created: WallTime,
+}
+
+/// The answer to a [`Control`].
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The volume is new.
+    Formatted(VolumeInfo),
+    /// There was a volume already; nothing was changed.
+    AlreadyFormatted(VolumeInfo),
+    /// Ready.
+    Mounted(VolumeInfo),
+    /// Everything acknowledged before is durable.
+    Synced,
+    /// Everything is durable and nothing is served any more.
+    Unmounted,
+    /// Of [`Control::Info`].
+    Info(FileInfo),
+    /// Of [`Control::Status`].
+    Status(Status),
+    /// Of [`Control::Check`].
+    Checked(CheckReport),
+    /// No volume record in the store.
+    NotFormatted,
+    /// A format this program does not know.
+    FutureFormat {
+        /// The version found.
+        found: u32,
+        /// The newest version known.
+        known: u32,
+    },
+    /// It failed.
+    Failed(FsError),
+}
+
+/// Where the bytes of a file are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Logical size.
+    pub size: u64,
+    /// Bytes held in the metadata store as inline data; `None` if it is stored as extents.
+    pub inline: Option<u64>,
+    /// Entries in the write log.
+    pub log_entries: u64,
+    /// Bytes buffered and not yet committed.
+    pub dirty: u64,
+    /// What is visible, in file order; holes are left out.
+    pub extents: Vec<ExtentInfo>,
+}
+
+/// One visible extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtentInfo {
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Where they are.
+    pub place: Place,
+}
+
+/// Where an extent's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the write log itself.
+    Log,
+    /// In a segment.
+    Segment {
+        /// Which one.
+        segment: SegmentId,
+        /// First payload byte.
+        offset: u32,
+    },
+}
+
+/// What a mount is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Identity, if mounted.
+    pub volume: Option<VolumeInfo>,
+    /// Inodes of the volume.
+    pub inodes: u64,
+    /// Bytes of the volume: what its files occupy.
+    pub bytes: u64,
+    /// Capacity of the page store.
+    pub space: Space,
+    /// Inodes the kernel knows.
+    pub inodes_known: u64,
+    /// Open handles.
+    pub handles: u64,
+    /// Bytes in write buffers.
+    pub dirty: u64,
+    /// Most bytes the write buffers may hold.
+    pub dirty_max: u64,
+    /// Requests under way.
+    pub requests: u64,
+    /// Removed inodes that wait for their last close.
+    pub unlinked: u64,
+    /// Kernel requests answered since the mount.
+    pub served: u64,
+    /// Metadata transactions tried again because of a conflict.
+    pub conflicts: u64,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Inodes seen.
+    pub inodes: u64,
+    /// Directory entries seen.
+    pub dentries: u64,
+    /// Segments referenced.
+    pub segments: u64,
+    /// Bytes verified.
+    pub bytes_verified: u64,
+    /// Each violation, with what it concerns.
+    pub problems: Vec<Problem>,
+}
+
+/// One violation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable name of the rule that is broken, such as `dentry-target` or `frame-checksum`.
+    pub rule: &'static str,
+    /// What, where, expected and found.
+    pub text: String,
+}
