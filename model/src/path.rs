@@ -1,0 +1,134 @@
+//! Resolution of absolute paths, as `path_resolution(7)`.
+
+use crate::attr::{Kind, NodeId};
+use crate::error::{Error, Result};
+use crate::fs::Fs;
+
+/// Symbolic links followed in one resolution; one more is `Loop`.
+const FOLLOW_MAX: usize = 40;
+/// Bytes of a path with its final NUL.
+const PATH_MAX: usize = 4096;
+
+/// Where a path leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The directory of the last component. For `.`, `..` and the root: the node itself.
+    pub dir: NodeId,
+    /// The last component.
+    pub last: Last,
+    /// The node there, if there is one.
+    pub node: Option<NodeId>,
+    /// The path ended with a slash: it can only mean a directory.
+    pub wants_dir: bool,
+}
+
+/// The last component of a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Last {
+    /// An ordinary name, after the links that had to be followed.
+    Name(Vec<u8>),
+    /// `.`
+    Dot,
+    /// `..`
+    DotDot,
+    /// No component at all.
+    Root,
+}
+
+impl Place {
+    /// The node there.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn found(&self) -> Result<NodeId> {
+        self.node.ok_or(Error::NotFound)
+    }
+}
+
+impl Fs {
+    /// Resolves `path` from the root. A link in the last component is followed if `follow` says so or
+    /// a slash comes after it. Each link followed is added to `followed`, also if the walk then fails.
+    ///
+    /// # Errors
+    /// `NotFound` (also for an empty path), `NotDir`, `NameTooLong`, `Loop`. A missing last component is
+    /// no error, unless the directory that would contain it is none.
+    pub fn resolve(&self, path: &[u8], follow: bool, followed: &mut Vec<NodeId>) -> Result<Place> {
+        if path.is_empty() {
+            return Err(Error::NotFound);
+        }
+        if path.len() >= PATH_MAX {
+            return Err(Error::NameTooLong);
+        }
+        let mut walk = Walk { at: NodeId::ROOT, todo: Vec::new(), wants_dir: false, links: 0 };
+        walk.push(path);
+        while let Some(name) = walk.todo.pop() {
+            if let Some(place) = self.step(&mut walk, name, follow, followed)? {
+                return Ok(place);
+            }
+        }
+        Ok(Place { dir: walk.at, last: Last::Root, node: Some(walk.at), wants_dir: walk.wants_dir })
+    }
+
+    /// One component: moves on, or returns the place if it was the last.
+    fn step(
+        &self,
+        walk: &mut Walk,
+        name: Vec<u8>,
+        follow: bool,
+        followed: &mut Vec<NodeId>,
+    ) -> Result<Option<Place>> {
+        let is_last = walk.todo.is_empty();
+        let dir = walk.at;
+        let (last, node) = match name.as_slice() {
+            b"." => {
+                self.parent(dir)?;
+                (Last::Dot, Some(dir))
+            }
+            b".." => (Last::DotDot, Some(self.parent(dir)?)),
+            _ => (Last::Name(name.clone()), self.peek(dir, &name)?),
+        };
+        let Some(found) = node else {
+            let place = Place { dir, last, node: None, wants_dir: walk.wants_dir };
+            return if is_last { Ok(Some(place)) } else { Err(Error::NotFound) };
+        };
+        if self.getattr(found)?.kind == Kind::Symlink && (!is_last || follow || walk.wants_dir) {
+            walk.links += 1;
+            if walk.links > FOLLOW_MAX {
+                return Err(Error::Loop);
+            }
+            followed.push(found);
+            walk.push(&self.readlink(found)?);
+            return Ok(None);
+        }
+        if !is_last || !matches!(last, Last::Name(_)) {
+            walk.at = found;
+        }
+        if !is_last {
+            return if self.is_dir(found) { Ok(None) } else { Err(Error::NotDir) };
+        }
+        Ok(Some(Place { dir: walk.at, last, node, wants_dir: walk.wants_dir }))
+    }
+}
+
+/// A resolution under way.
+struct Walk {
+    at: NodeId,
+    /// Components still to come, the next one last.
+    todo: Vec<Vec<u8>>,
+    wants_dir: bool,
+    links: usize,
+}
+
+impl Walk {
+    /// Puts a path in front of what is still to come.
+    fn push(&mut self, path: &[u8]) {
+        if path.starts_with(b"/") {
+            self.at = NodeId::ROOT;
+        }
+        if self.todo.is_empty() {
+            self.wants_dir |= path.ends_with(b"/");
+        }
+        let components = path.split(|b| *b == b'/').filter(|c| !c.is_empty());
+        self.todo.extend(components.rev().map(<[u8]>::to_vec));
+    }
+}
