@@ -13,6 +13,7 @@ extern crate alloc;
 #[cfg(feature = "canary")]
 pub mod canary;
 pub mod client;
+pub mod data;
 pub mod error;
 pub mod id;
 pub mod limits;
