@@ -1,0 +1,90 @@
+//! Damaged bytes are reported, never returned.
+
+use crate::harness::{Expect, Mounted, Volume, fails, pattern};
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Sixteen bytes that occur nowhere else.
+const MARK: &[u8; 16] = b"\xd7here-be-damage\x1d";
+
+// [S-DAMAGE-1]
+#[test]
+fn a_flipped_bit_is_eio_there_and_nowhere_else() {
+    let Some(mut m) = Mounted::by_daemon() else { return };
+    let mut bytes = pattern(6, 0, 8 << 20);
+    let at = 5 << 20;
+    bytes[at..at + MARK.len()].copy_from_slice(MARK);
+    fs::write(m.path("victim"), &bytes).expect("write");
+    fs::write(m.path("bystander"), pattern(7, 0, 8 << 20)).expect("write");
+    m.unmount();
+    flip_a_bit(&m.volume().path());
+
+    let error = m.volume().vellum(&["fsck", "--data"]).arg(m.volume().path()).exits_with(8);
+    let report =
+        m.volume().vellum(&["fsck", "--data"]).arg(m.volume().path()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&report.stdout).into_owned() + &error;
+    assert!(
+        said.contains("checksum") || said.contains("damaged"),
+        "the report does not say what: {said}"
+    );
+
+    m.mount_again();
+    let file = File::open(m.path("victim")).expect("open");
+    fails(file.read_exact_at(&mut [0; 16], at as u64), Errno::IO);
+    let mut far = vec![0; 1 << 20];
+    file.read_exact_at(&mut far, 0).expect("bytes far from the damage");
+    assert!(far == bytes[..1 << 20], "bytes far from the damage differ");
+    assert!(fs::read(m.path("bystander")).expect("read") == pattern(7, 0, 8 << 20));
+}
+
+// [S-FORMAT-2]
+#[test]
+fn a_file_of_rubbish_in_place_of_a_volume_is_refused() {
+    let Some(volume) = Volume::for_daemon() else { return };
+    fs::create_dir(volume.mnt()).expect("mkdir");
+    fs::write(volume.path(), pattern(1, 0, 100_000)).expect("write");
+    for command in [vec!["mount"], vec!["fsck"], vec!["format"]] {
+        let mut run = volume.vellum(&command);
+        run.arg(volume.path());
+        if command == ["mount"] {
+            run.arg(volume.mnt());
+        }
+        let output = run.output().expect("it runs");
+        let code = output.status.code().expect("it exits, it does not crash");
+        assert!((1..=10).contains(&code), "{command:?}: {output:?}");
+        assert!(
+            !String::from_utf8_lossy(&output.stderr).contains("panicked"),
+            "{command:?}: {output:?}"
+        );
+    }
+    assert_eq!(fs::read(volume.path()).expect("read"), pattern(1, 0, 100_000));
+}
+
+/// Changes one bit of [`MARK`] where it lies in some file below.
+fn flip_a_bit(dir: &Path) {
+    let (path, at) = find(dir).expect("the mark is on disk, uncompressed");
+    let file = File::options().read(true).write(true).open(path).expect("open");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).expect("read");
+    file.write_all_at(&[byte[0] ^ 4], at).expect("write");
+    file.sync_all().expect("fsync");
+}
+
+fn find(dir: &Path) -> Option<(PathBuf, u64)> {
+    for entry in fs::read_dir(dir).expect("readdir") {
+        let path = entry.expect("readdir").path();
+        if path.is_dir() {
+            if let Some(found) = find(&path) {
+                return Some(found);
+            }
+        } else if path.is_file() {
+            let bytes = fs::read(&path).expect("read");
+            if let Some(at) = bytes.windows(MARK.len()).position(|w| w == MARK) {
+                return Some((path, at as u64));
+            }
+        }
+    }
+    None
+}
