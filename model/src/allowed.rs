@@ -68,13 +68,7 @@ pub enum Call<'a> {
 impl Fs {
     /// The errors that are right for this call in this state; none if it must succeed.
     pub fn allowed_errors(&self, call: &Call<'_>) -> Vec<Error> {
-        let mut errors = self.refusals(call);
-        for index in 0..errors.len() {
-            errors.extend(synonyms(call, errors[index]));
-        }
-        errors.sort_unstable();
-        errors.dedup();
-        errors
+        with_synonyms(call, self.refusals(call))
     }
 
     /// Fails with the error that Linux reports, if the call cannot be done.
@@ -85,7 +79,8 @@ impl Fs {
         }
     }
 
-    fn refusals(&self, call: &Call<'_>) -> Vec<Error> {
+    /// Every reason to refuse, in the order in which Linux finds them.
+    pub(crate) fn refusals(&self, call: &Call<'_>) -> Vec<Error> {
         let found = match *call {
             Call::Make { parent, name } => self.refusals_of_make(parent, name),
             Call::Mkdir { parent, name } => self.refusals_of_mkdir(parent, name),
@@ -159,10 +154,16 @@ impl Fs {
             return Err(Error::Busy);
         }
         let source = self.peek(from, old)?;
-        let target = self.peek(to, new)?;
         let exchange = flags == RenameFlags::Exchange;
         let mut errors = Vec::new();
         push_if(&mut errors, source.is_none(), Error::NotFound);
+        let target = match self.peek(to, new) {
+            Ok(target) => target,
+            Err(error) => {
+                errors.push(error);
+                return Ok(errors);
+            }
+        };
         push_if(&mut errors, flags == RenameFlags::NoReplace && target.is_some(), Error::Exists);
         push_if(&mut errors, exchange && target.is_none(), Error::NotFound);
         push_if(&mut errors, self.is_removed(to), Error::NotFound);
@@ -239,7 +240,16 @@ fn push_if(errors: &mut Vec<Error>, holds: bool, error: Error) {
     }
 }
 
-/// Errors that POSIX gives for the very same reason.
+/// A set of errors, and those that POSIX gives for the very same reasons.
+pub(crate) fn with_synonyms(call: &Call<'_>, mut errors: Vec<Error>) -> Vec<Error> {
+    for index in 0..errors.len() {
+        errors.extend(synonyms(call, errors[index]));
+    }
+    errors.sort_unstable();
+    errors.dedup();
+    errors
+}
+
 fn synonyms(call: &Call<'_>, error: Error) -> Option<Error> {
     match (call, error) {
         // "EEXIST or ENOTEMPTY", rename and rmdir.

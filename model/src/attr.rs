@@ -141,8 +141,8 @@ pub struct SetAttr {
     pub uid: Option<u32>,
     /// New group.
     pub gid: Option<u32>,
-    /// New size of a file. Stamps mtime and ctime if it differs from the old one; `ftruncate` and
-    /// `O_TRUNC`, which stamp in any case, say so by `mtime: Now`.
+    /// New size of a file. Stamps mtime and ctime, also if it is the old one (POSIX truncate, ftruncate
+    /// and `O_TRUNC`; ext4 does so, tmpfs only for a new size or `ftruncate`).
     pub size: Option<u64>,
     /// New access time.
     pub atime: SetTime,

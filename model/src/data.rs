@@ -109,18 +109,18 @@ impl Fs {
     /// The first offset at or after `offset` that holds data (`SEEK_DATA`).
     ///
     /// # Errors
-    /// `NoAddress` if there is none before the end of the file.
+    /// `NoAddress` if there is none before the end of the file, `Invalid` for what is not a file.
     pub fn seek_data(&self, id: NodeId, offset: u64) -> Result<u64> {
-        let data = self.data(id)?;
+        let data = self.data_to_seek(id)?;
         data.next_data(offset).filter(|found| *found < data.size).ok_or(Error::NoAddress)
     }
 
     /// The first offset at or after `offset` in a hole; the end of the file counts as one (`SEEK_HOLE`).
     ///
     /// # Errors
-    /// `NoAddress` at and behind the end of the file.
+    /// `NoAddress` at and behind the end of the file, `Invalid` for what is not a file.
     pub fn seek_hole(&self, id: NodeId, offset: u64) -> Result<u64> {
-        let data = self.data(id)?;
+        let data = self.data_to_seek(id)?;
         if offset >= data.size {
             return Err(Error::NoAddress);
         }
@@ -138,18 +138,7 @@ impl Fs {
             return Err(Error::TooBig);
         }
         let keep_tail = self.has(Quirk::TruncateKeepsTail);
-        // A truncation to the present size still drops set-id bits, but stamps nothing by itself.
-        if self.data(id)?.size == size {
-            if caller == Caller::Unprivileged {
-                let node = self.node_mut(id);
-                let before = node.perm;
-                node.drop_set_id();
-                if node.perm != before {
-                    node.ctime = now;
-                }
-            }
-            return Ok(());
-        }
+        self.data(id)?;
         let data = self.modify(id, caller, now);
         if !keep_tail {
             data.zero(size, u64::MAX);
@@ -164,6 +153,10 @@ impl Fs {
             Body::Dir { .. } => Err(Error::IsDir),
             Body::Symlink(_) | Body::Special(_) => Err(Error::Invalid),
         }
+    }
+
+    fn data_to_seek(&self, id: NodeId) -> Result<&Data> {
+        self.data(id).map_err(|error| if error == Error::IsDir { Error::Invalid } else { error })
     }
 
     /// What every change of contents does first: stamp, and drop set-id bits. Only for files.
@@ -235,8 +228,9 @@ impl Data {
         self.size = self.size.max(end);
     }
 
-    /// Zeros `from..to`: whole chunks become holes.
+    /// Zeros `from..to`: chunks of which nothing is left become holes.
     fn zero(&mut self, from: u64, to: u64) {
+        let to = if to >= self.size { u64::MAX } else { to };
         let touched: Vec<u64> =
             self.chunks.range(from / CHUNK..).map(|(index, _)| *index).collect();
         for index in touched {

@@ -160,8 +160,8 @@ impl Fs {
         })
     }
 
-    /// Changes attributes: chmod, chown, truncate and utimens in one. Any change stamps ctime; a setattr
-    /// that changes nothing (every field omitted, or only a size that is already so) stamps nothing.
+    /// Changes attributes: chmod, chown, truncate and utimens in one. Stamps ctime, unless every field is
+    /// omitted; that stamps nothing.
     ///
     /// # Errors
     /// `IsDir` or `Invalid` for a size of anything but a file, `TooBig` beyond the largest file.

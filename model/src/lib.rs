@@ -36,7 +36,7 @@ pub use data::Allocate;
 pub use error::{Error, Result};
 pub use fs::{AccessTimes, Fs, Limits};
 pub use op::{Op, OpenFlags, Outcome};
-pub use path::{Last, Place};
+pub use path::{Follow, Last, Place};
 pub use quirk::Quirk;
 pub use rename::RenameFlags;
 pub use syscalls::Syscalls;

@@ -7,7 +7,20 @@ use crate::fs::Fs;
 /// Symbolic links followed in one resolution; one more is `Loop`.
 const FOLLOW_MAX: usize = 40;
 /// Bytes of a path with its final NUL.
-const PATH_MAX: usize = 4096;
+pub(crate) const PATH_MAX: usize = 4096;
+
+/// What becomes of a symbolic link in the last component.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Follow {
+    /// It is followed (`stat`).
+    Always,
+    /// It is followed unless a slash comes after it: no file can be made there (`O_CREAT`).
+    ToCreate,
+    /// It is followed if a slash comes after it (`lstat`).
+    BeforeSlash,
+    /// It is what the call is about, slash or not (calls that make, remove or rename a name).
+    Never,
+}
 
 /// Where a path leads.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,8 +29,8 @@ pub struct Place {
     pub dir: NodeId,
     /// The last component.
     pub last: Last,
-    /// The node there, if there is one.
-    pub node: Option<NodeId>,
+    /// The node there; `NotFound` if the name is free, `NameTooLong` if nothing can have it.
+    pub node: Result<NodeId>,
     /// The path ended with a slash: it can only mean a directory.
     pub wants_dir: bool,
 }
@@ -35,24 +48,18 @@ pub enum Last {
     Root,
 }
 
-impl Place {
-    /// The node there.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn found(&self) -> Result<NodeId> {
-        self.node.ok_or(Error::NotFound)
-    }
-}
-
 impl Fs {
-    /// Resolves `path` from the root. A link in the last component is followed if `follow` says so or
-    /// a slash comes after it. Each link followed is added to `followed`, also if the walk then fails.
+    /// Resolves `path` from the root. Each link followed is added to `followed`, also if the walk then fails.
     ///
     /// # Errors
-    /// `NotFound` (also for an empty path), `NotDir`, `NameTooLong`, `Loop`. A missing last component is
-    /// no error, unless the directory that would contain it is none.
-    pub fn resolve(&self, path: &[u8], follow: bool, followed: &mut Vec<NodeId>) -> Result<Place> {
+    /// `NotFound` (also for an empty path), `NotDir`, `NameTooLong`, `Loop`: of the way there.
+    /// What becomes of the last component stands in the place.
+    pub fn resolve(
+        &self,
+        path: &[u8],
+        follow: Follow,
+        followed: &mut Vec<NodeId>,
+    ) -> Result<Place> {
         if path.is_empty() {
             return Err(Error::NotFound);
         }
@@ -66,7 +73,7 @@ impl Fs {
                 return Ok(place);
             }
         }
-        Ok(Place { dir: walk.at, last: Last::Root, node: Some(walk.at), wants_dir: walk.wants_dir })
+        Ok(Place { dir: walk.at, last: Last::Root, node: Ok(walk.at), wants_dir: walk.wants_dir })
     }
 
     /// One component: moves on, or returns the place if it was the last.
@@ -74,7 +81,7 @@ impl Fs {
         &self,
         walk: &mut Walk,
         name: Vec<u8>,
-        follow: bool,
+        follow: Follow,
         followed: &mut Vec<NodeId>,
     ) -> Result<Option<Place>> {
         let is_last = walk.todo.is_empty();
@@ -82,16 +89,29 @@ impl Fs {
         let (last, node) = match name.as_slice() {
             b"." => {
                 self.parent(dir)?;
-                (Last::Dot, Some(dir))
+                (Last::Dot, Ok(dir))
             }
-            b".." => (Last::DotDot, Some(self.parent(dir)?)),
-            _ => (Last::Name(name.clone()), self.peek(dir, &name)?),
+            b".." => (Last::DotDot, Ok(self.parent(dir)?)),
+            _ => {
+                self.parent(dir)?;
+                let node = self.peek(dir, &name).and_then(|node| node.ok_or(Error::NotFound));
+                (Last::Name(name), node)
+            }
         };
-        let Some(found) = node else {
-            let place = Place { dir, last, node: None, wants_dir: walk.wants_dir };
-            return if is_last { Ok(Some(place)) } else { Err(Error::NotFound) };
+        let found = match node {
+            Ok(found) => found,
+            Err(_) if is_last => {
+                return Ok(Some(Place { dir, last, node, wants_dir: walk.wants_dir }));
+            }
+            Err(error) => return Err(error),
         };
-        if self.getattr(found)?.kind == Kind::Symlink && (!is_last || follow || walk.wants_dir) {
+        let follows = match follow {
+            Follow::Always => true,
+            Follow::ToCreate => !is_last || !walk.wants_dir,
+            Follow::BeforeSlash => !is_last || walk.wants_dir,
+            Follow::Never => !is_last,
+        };
+        if follows && self.getattr(found)?.kind == Kind::Symlink {
             walk.links += 1;
             if walk.links > FOLLOW_MAX {
                 return Err(Error::Loop);

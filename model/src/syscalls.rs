@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::allowed::Call;
+use crate::allowed::{Call, with_synonyms};
 use crate::attr::{Caller, Kind, New, NodeId, SetAttr, SetTime, Time};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::op::{Op, OpenFlags, Outcome};
-use crate::path::{Last, Place};
+use crate::path::{Follow, Last, PATH_MAX, Place};
 use crate::rename::RenameFlags;
 
 /// A process with one filesystem as its root.
@@ -46,8 +46,11 @@ impl Syscalls {
 
     /// The errors that are right for this call in this state; none if it must succeed.
     pub fn allowed_errors(&self, op: &Op, now: Time) -> Vec<Error> {
-        match self.with_call(op, |fs, call| fs.allowed_errors(&call)) {
-            Some(Ok(errors)) => errors,
+        if let Some(error) = malformed(op) {
+            return vec![error];
+        }
+        match self.plan(op) {
+            Some(Ok(plan)) => plan.allowed,
             Some(Err(error)) => vec![error],
             None => self.clone().apply(op, now).error().into_iter().collect(),
         }
@@ -93,15 +96,25 @@ impl Syscalls {
             return Err(Error::Invalid);
         }
         let exclusive = flags.create && flags.exclusive;
-        let place = self.resolve(path, !flags.no_follow && !exclusive, now)?;
+        let follow = match (flags.create, flags.no_follow || exclusive) {
+            (true, true) => Follow::Never,
+            (true, false) => Follow::ToCreate,
+            (false, true) => Follow::BeforeSlash,
+            (false, false) => Follow::Always,
+        };
+        let place = self.resolve(path, follow, now)?;
+        // Linux refuses a final slash before it looks what is there.
+        if flags.create && place.wants_dir && matches!(place.last, Last::Name(_)) {
+            return Err(Error::IsDir);
+        }
         let node = match place.node {
-            None if !flags.create => return Err(Error::NotFound),
-            None => self.open_new(&place, perm, now)?,
-            Some(_) if exclusive => return Err(Error::Exists),
-            Some(node) => {
+            Err(Error::NotFound) if flags.create => self.open_new(&place, perm, now)?,
+            Err(error) => return Err(error),
+            Ok(_) if exclusive => return Err(Error::Exists),
+            Ok(node) => {
                 self.check_open(&place, node, flags)?;
                 if flags.truncate {
-                    let set = SetAttr { size: Some(0), mtime: SetTime::Now, ..SetAttr::default() };
+                    let set = SetAttr { size: Some(0), ..SetAttr::default() };
                     self.fs.setattr(node, &set, self.caller, now)?;
                 }
                 node
@@ -113,9 +126,6 @@ impl Syscalls {
     }
 
     fn open_new(&mut self, place: &Place, perm: u16, now: Time) -> Result<NodeId> {
-        if place.wants_dir {
-            return Err(Error::IsDir);
-        }
         let new = self.new_node(perm);
         Ok(self.fs.create(place.dir, name_of(place)?, new, now)?.node)
     }
@@ -159,7 +169,7 @@ impl Syscalls {
             Op::Fstat { slot } => Ok(Outcome::Attr(self.fs.getattr(self.file(*slot)?.node)?)),
             Op::Ftruncate { slot, size } => {
                 let (node, _) = self.writable(*slot, Error::Invalid)?;
-                let set = SetAttr { size: Some(*size), mtime: SetTime::Now, ..SetAttr::default() };
+                let set = SetAttr { size: Some(*size), ..SetAttr::default() };
                 self.fs.setattr(node, &set, self.caller, now)?;
                 Ok(Outcome::Done)
             }
@@ -185,13 +195,15 @@ impl Syscalls {
     }
 
     fn run_on_names(&mut self, op: &Op, now: Time) -> Result<Outcome> {
-        self.follow_parents(op, now)?;
-        if matches!(op, Op::Symlink { target, .. } if target.is_empty()) {
-            return Err(Error::NotFound);
+        if let Some(error) = malformed(op) {
+            return Err(error);
         }
-        let made = self.with_call(op, |fs, call| fs.refuse(&call).map(|()| Change::from(&call)));
-        let change = made.expect("a change of names")??;
-        match (op, change) {
+        self.follow_parents(op, now)?;
+        let plan = self.plan(op).expect("a change of names")?;
+        if let Some(error) = plan.first {
+            return Err(error);
+        }
+        match (op, plan.change) {
             (Op::Mkdir { perm, .. }, Change::At(dir, name)) => {
                 self.fs.mkdir(dir, &name, self.new_node(*perm), now)?;
             }
@@ -247,88 +259,100 @@ impl Syscalls {
         Ok(Outcome::Done)
     }
 
-    /// Resolves what a change of names is about and hands it on as a [`Call`]; None for other calls.
-    fn with_call<T>(&self, op: &Op, then: impl FnOnce(&Fs, Call<'_>) -> T) -> Option<Result<T>> {
-        let fs = &self.fs;
-        let at = |path: &[u8]| fs.resolve(path, false, &mut Vec::new());
-        let result = match op {
-            Op::Mkdir { path, .. } => at(path).and_then(|place| {
-                let (parent, name) = (place.dir, free_name(&place, true)?);
-                Ok(then(fs, Call::Mkdir { parent, name }))
+    /// Resolves what a change of names is about and finds what speaks against it; None for other calls.
+    fn plan(&self, op: &Op) -> Option<Result<Plan>> {
+        Some(match op {
+            Op::Mkdir { path, .. } => self.plan_at(path, |place| {
+                let (parent, name) = (place.dir, name_or(place, Error::Exists)?);
+                Ok(Plan::new(&self.fs, &Call::Mkdir { parent, name }))
             }),
-            Op::Mknod { kind: Kind::Dir, .. } => Err(Error::Permission),
-            Op::Mknod { kind: Kind::Symlink, .. } => Err(Error::Invalid),
-            Op::Mknod { path, .. } | Op::Symlink { path, .. } => at(path).and_then(|place| {
-                let (parent, name) = (place.dir, free_name(&place, false)?);
-                Ok(then(fs, Call::Make { parent, name }))
+            Op::Mknod { path, .. } | Op::Symlink { path, .. } => self.plan_at(path, |place| {
+                let (parent, name) = (place.dir, free_name(place)?);
+                Ok(Plan::new(&self.fs, &Call::Make { parent, name }))
             }),
-            Op::Link { from, to } => at(from).and_then(|source| {
-                let node = source.found()?;
-                if source.wants_dir && !fs.is_dir(node) {
-                    return Err(Error::NotDir);
-                }
-                let place = at(to)?;
-                let (parent, name) = (place.dir, free_name(&place, false)?);
-                Ok(then(fs, Call::Link { node, parent, name }))
-            }),
-            Op::Unlink { path } => at(path).and_then(|place| {
-                let (parent, name) = (place.dir, name_or(&place, Error::IsDir)?);
+            Op::Unlink { path } => self.plan_at(path, |place| {
+                let (parent, name) = (place.dir, name_or(place, Error::IsDir)?);
                 if place.wants_dir {
-                    let is_dir = fs.is_dir(place.found()?);
+                    let is_dir = self.fs.is_dir(place.node?);
                     return Err(if is_dir { Error::IsDir } else { Error::NotDir });
                 }
-                Ok(then(fs, Call::Unlink { parent, name }))
+                Ok(Plan::new(&self.fs, &Call::Unlink { parent, name }))
             }),
-            Op::Rmdir { path } => at(path).and_then(|place| {
+            Op::Rmdir { path } => self.plan_at(path, |place| {
                 let name = match &place.last {
                     Last::Name(name) => name,
                     Last::Dot => return Err(Error::Invalid),
                     Last::DotDot => return Err(Error::NotEmpty),
                     Last::Root => return Err(Error::Busy),
                 };
-                Ok(then(fs, Call::Rmdir { parent: place.dir, name }))
+                Ok(Plan::new(&self.fs, &Call::Rmdir { parent: place.dir, name }))
             }),
-            Op::Rename { from, to, flags } => at(from).and_then(|source| {
-                let place = at(to)?;
-                let old = name_or(&source, Error::Busy)?;
-                let taken =
-                    if *flags == RenameFlags::NoReplace { Error::Exists } else { Error::Busy };
-                let new = name_or(&place, taken)?;
-                let moves_file = source.node.is_some_and(|node| !fs.is_dir(node));
-                if moves_file && (source.wants_dir || place.wants_dir) {
-                    return Err(Error::NotDir);
-                }
-                Ok(then(
-                    fs,
-                    Call::Rename { from: source.dir, old, to: place.dir, new, flags: *flags },
-                ))
-            }),
+            Op::Link { from, to } => self.plan_link(from, to),
+            Op::Rename { from, to, flags } => self.plan_rename(from, to, *flags),
             _ => return None,
-        };
-        Some(result)
+        })
+    }
+
+    fn plan_at(&self, path: &[u8], then: impl FnOnce(&Place) -> Result<Plan>) -> Result<Plan> {
+        then(&self.fs.resolve(path, Follow::Never, &mut Vec::new())?)
+    }
+
+    fn plan_link(&self, from: &[u8], to: &[u8]) -> Result<Plan> {
+        let source = self.fs.resolve(from, Follow::BeforeSlash, &mut Vec::new())?;
+        let node = source.node?;
+        if source.wants_dir && !self.fs.is_dir(node) {
+            return Err(Error::NotDir);
+        }
+        self.plan_at(to, |place| {
+            let (parent, name) = (place.dir, free_name(place)?);
+            Ok(Plan::new(&self.fs, &Call::Link { node, parent, name }))
+        })
+    }
+
+    fn plan_rename(&self, from: &[u8], to: &[u8], flags: RenameFlags) -> Result<Plan> {
+        let source = self.fs.resolve(from, Follow::Never, &mut Vec::new())?;
+        let target = self.fs.resolve(to, Follow::Never, &mut Vec::new())?;
+        let old = name_or(&source, Error::Busy)?;
+        let taken = if flags == RenameFlags::NoReplace { Error::Exists } else { Error::Busy };
+        let new = name_or(&target, taken)?;
+        let call = Call::Rename { from: source.dir, old, to: target.dir, new, flags };
+        let mut plan = Plan::new(&self.fs, &call);
+        let is_file = |place: &Place| place.node.is_ok_and(|node| !self.fs.is_dir(node));
+        let exchange = flags == RenameFlags::Exchange;
+        let slash = (is_file(&source) && (source.wants_dir || (target.wants_dir && !exchange)))
+            || (exchange && is_file(&target) && target.wants_dir);
+        if slash {
+            // Linux looks at the slashes once it knows that the names are there, or free.
+            let names =
+                matches!(plan.first, Some(Error::NotFound | Error::Exists | Error::NameTooLong));
+            plan.first = if names { plan.first } else { Some(Error::NotDir) };
+            plan.allowed.push(Error::NotDir);
+        }
+        Ok(plan)
     }
 
     /// Access times of the links on the way of a change of names. The errors come again later.
     fn follow_parents(&mut self, op: &Op, now: Time) -> Result<()> {
         let mut followed = Vec::new();
-        let paths: [Option<&[u8]>; 2] = match op {
-            Op::Rename { from, to, .. } | Op::Link { from, to } => [Some(from), Some(to)],
+        let paths: [Option<(&[u8], Follow)>; 2] = match op {
+            Op::Rename { from, to, .. } => [Some((from, Follow::Never)), Some((to, Follow::Never))],
+            Op::Link { from, to } => [Some((from, Follow::BeforeSlash)), Some((to, Follow::Never))],
             Op::Mkdir { path, .. }
             | Op::Mknod { path, .. }
             | Op::Rmdir { path }
             | Op::Unlink { path }
-            | Op::Symlink { path, .. } => [Some(path), None],
+            | Op::Symlink { path, .. } => [Some((path, Follow::Never)), None],
             _ => [None, None],
         };
-        for path in paths.into_iter().flatten() {
-            if self.fs.resolve(path, false, &mut followed).is_err() {
+        for (path, follow) in paths.into_iter().flatten() {
+            if self.fs.resolve(path, follow, &mut followed).is_err() {
                 break;
             }
         }
         followed.into_iter().try_for_each(|node| self.fs.touch_atime(node, now))
     }
 
-    fn resolve(&mut self, path: &[u8], follow: bool, now: Time) -> Result<Place> {
+    fn resolve(&mut self, path: &[u8], follow: Follow, now: Time) -> Result<Place> {
         let mut followed = Vec::new();
         let place = self.fs.resolve(path, follow, &mut followed);
         followed.into_iter().try_for_each(|node| self.fs.touch_atime(node, now))?;
@@ -336,8 +360,9 @@ impl Syscalls {
     }
 
     fn resolve_existing(&mut self, path: &[u8], follow: bool, now: Time) -> Result<NodeId> {
+        let follow = if follow { Follow::Always } else { Follow::BeforeSlash };
         let place = self.resolve(path, follow, now)?;
-        let node = place.found()?;
+        let node = place.node?;
         if place.wants_dir && !self.fs.is_dir(node) {
             return Err(Error::NotDir);
         }
@@ -366,7 +391,23 @@ impl Syscalls {
     }
 }
 
-/// What a checked [`Call`] is about, owned.
+/// A change of names, resolved.
+struct Plan {
+    /// The error that Linux reports.
+    first: Option<Error>,
+    allowed: Vec<Error>,
+    change: Change,
+}
+
+impl Plan {
+    fn new(fs: &Fs, call: &Call<'_>) -> Self {
+        let refusals = fs.refusals(call);
+        let first = refusals.first().copied();
+        Self { first, allowed: with_synonyms(call, refusals), change: Change::from(call) }
+    }
+}
+
+/// What a [`Call`] is about, owned.
 enum Change {
     At(NodeId, Vec<u8>),
     Link(NodeId, NodeId, Vec<u8>),
@@ -388,6 +429,17 @@ impl From<&Call<'_>> for Change {
     }
 }
 
+/// What Linux refuses before it looks at any path.
+fn malformed(op: &Op) -> Option<Error> {
+    match op {
+        Op::Symlink { target, .. } if target.is_empty() => Some(Error::NotFound),
+        Op::Symlink { target, .. } if target.len() >= PATH_MAX => Some(Error::NameTooLong),
+        Op::Mknod { kind: Kind::Dir, .. } => Some(Error::Permission),
+        Op::Mknod { kind: Kind::Symlink, .. } => Some(Error::Invalid),
+        _ => None,
+    }
+}
+
 fn name_of(place: &Place) -> Result<&[u8]> {
     name_or(place, Error::Exists)
 }
@@ -399,13 +451,12 @@ fn name_or(place: &Place, otherwise: Error) -> Result<&[u8]> {
     }
 }
 
-/// The name to make something under; only a directory may be made with a slash behind its name.
-fn free_name(place: &Place, for_dir: bool) -> Result<&[u8]> {
+/// The name to make anything but a directory under, so no slash may follow it.
+fn free_name(place: &Place) -> Result<&[u8]> {
     let name = name_of(place)?;
     match place.node {
-        Some(_) => Ok(name),
-        None if place.wants_dir && !for_dir => Err(Error::NotFound),
-        None => Ok(name),
+        Err(Error::NotFound) if place.wants_dir => Err(Error::NotFound),
+        _ => Ok(name),
     }
 }
 

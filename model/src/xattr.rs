@@ -34,13 +34,14 @@ impl Fs {
         now: Time,
     ) -> Result<()> {
         let kind = self.node(id)?.kind();
+        self.check_xattr_len(name)?;
         if value.len() > self.limits.xattr_size_max {
             return Err(Error::ArgTooLong);
         }
-        self.check_xattr_name(name)?;
         if is_user(name) && !carries_user(kind) {
             return Err(Error::Permission);
         }
+        check_namespace(name)?;
         let node = self.node_mut(id);
         match (mode, node.xattrs.contains_key(name)) {
             (XattrMode::Create, true) => return Err(Error::Exists),
@@ -58,7 +59,11 @@ impl Fs {
     /// `NoData` if there is none; `Range` and `NotSupported` as [`Fs::setxattr`].
     pub fn getxattr(&self, id: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         let node = self.node(id)?;
-        self.check_xattr_name(name)?;
+        self.check_xattr_len(name)?;
+        if is_user(name) && !carries_user(node.kind()) {
+            return Err(Error::NoData);
+        }
+        check_namespace(name)?;
         node.xattrs.get(name).cloned().ok_or(Error::NoData)
     }
 
@@ -76,27 +81,32 @@ impl Fs {
     /// As [`Fs::setxattr`], and `NoData` if there is none.
     pub fn removexattr(&mut self, id: NodeId, name: &[u8], now: Time) -> Result<()> {
         let kind = self.node(id)?.kind();
-        self.check_xattr_name(name)?;
+        self.check_xattr_len(name)?;
         if is_user(name) && !carries_user(kind) {
             return Err(Error::Permission);
         }
+        check_namespace(name)?;
         let node = self.node_mut(id);
         node.xattrs.remove(name).ok_or(Error::NoData)?;
         node.ctime = now;
         Ok(())
     }
 
-    fn check_xattr_name(&self, name: &[u8]) -> Result<()> {
+    fn check_xattr_len(&self, name: &[u8]) -> Result<()> {
         if name.is_empty() || name.len() > self.limits.xattr_name_max {
             return Err(Error::Range);
         }
-        let known = [b"user.".as_slice(), b"trusted.", b"security."];
-        let prefix = known.into_iter().find(|prefix| name.starts_with(prefix));
-        match prefix {
-            Some(prefix) if name.len() > prefix.len() => Ok(()),
-            Some(_) => Err(Error::Invalid),
-            None => Err(Error::NotSupported),
-        }
+        Ok(())
+    }
+}
+
+/// A known prefix, and something behind it.
+fn check_namespace(name: &[u8]) -> Result<()> {
+    let known = [b"user.".as_slice(), b"trusted.", b"security."];
+    match known.into_iter().find(|prefix| name.starts_with(prefix)) {
+        Some(prefix) if name.len() > prefix.len() => Ok(()),
+        Some(_) => Err(Error::Invalid),
+        None => Err(Error::NotSupported),
     }
 }
 

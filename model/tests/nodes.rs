@@ -209,15 +209,17 @@ fn unprivileged_write_and_truncation_drop_set_id_bits() {
 }
 
 #[test]
-fn truncation_to_the_same_size_stamps_only_on_demand() {
+fn truncation_stamps_also_at_the_same_size_unless_a_time_is_given() {
     let mut fs = fresh();
     let node = file(&mut fs, "f", 1).node;
     let truncate = SetAttr { size: Some(0), ..SetAttr::default() };
     fs.setattr(node, &truncate, Caller::Privileged, at(2)).unwrap();
-    assert_eq!(times(&fs, node), (1, 1, 1));
-    let ftruncate = SetAttr { mtime: SetTime::Now, ..truncate };
-    fs.setattr(node, &ftruncate, Caller::Privileged, at(3)).unwrap();
-    assert_eq!(times(&fs, node), (1, 3, 3));
+    assert_eq!(times(&fs, node), (1, 2, 2));
+    let timed = SetAttr { mtime: SetTime::Set(at(-9)), ..truncate };
+    fs.setattr(node, &timed, Caller::Privileged, at(3)).unwrap();
+    assert_eq!(times(&fs, node), (1, -9, 3));
+    fs.setattr(node, &SetAttr::default(), Caller::Privileged, at(4)).unwrap();
+    assert_eq!(times(&fs, node), (1, -9, 3));
 }
 
 #[test]
