@@ -17,5 +17,7 @@ pub mod data;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod meta;
 pub mod port;
+mod task;
 pub mod time;

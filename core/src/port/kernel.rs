@@ -242,6 +242,31 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// Whether it would change the volume.
+    pub fn changes(&self) -> bool {
+        match self {
+            Operation::SetAttr { .. }
+            | Operation::Symlink { .. }
+            | Operation::MkNod { .. }
+            | Operation::MkDir { .. }
+            | Operation::Unlink { .. }
+            | Operation::RmDir { .. }
+            | Operation::Rename { .. }
+            | Operation::Link { .. }
+            | Operation::Create { .. }
+            | Operation::Write { .. } => true,
+            Operation::Open { flags, .. } => flags.writes() || flags.truncates(),
+            _ => false,
+        }
+    }
+
+    /// Whether the kernel waits for an answer.
+    pub fn wants_reply(&self) -> bool {
+        !matches!(self, Operation::Forget { .. } | Operation::Interrupt { .. })
+    }
+}
+
 /// FUSE_SETATTR's fields; `None` leaves one as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAttr {
