@@ -17,7 +17,7 @@ impl Client {
     /// FUSE_GETATTR.
     pub(super) fn getattr(&mut self, mounted: Mounted, id: RequestId, ino: Ino) {
         self.spawn(id, move |cx| async move {
-            let (result, point) = transact(&cx, &mounted.volume, async |txn| getattr(txn, ino).await).await;
+            let (result, point) = transact!(&cx, &mounted.volume, |txn| getattr(txn, ino).await);
             done(move |client| match result {
                 Ok(attrs) => match client.merged(ino, &attrs, point) {
                     Some(attr) => client.reply_attr(id, attr, point),
@@ -70,7 +70,7 @@ impl Client {
         self.spawn(id, move |cx| async move {
             let settled = if settles { cx.settle(ino).await } else { Ok(false) };
             let (result, point) = match settled {
-                Ok(_) => transact(&cx, &mounted.volume, async |txn| setattr(txn, ino, &set, now).await).await,
+                Ok(_) => transact!(&cx, &mounted.volume, |txn| setattr(txn, ino, &set, now).await),
                 Err(error) => (Err(error), Point::Step),
             };
             done(move |client| {
@@ -92,7 +92,9 @@ impl Client {
     }
 
     fn attrs_changed(&mut self, ino: Ino, data: bool, point: Point) {
-        let (Some(inode), Point::Commit(commit)) = (self.inodes.get_mut(ino), point) else { return };
+        let (Some(inode), Point::Commit(commit)) = (self.inodes.get_mut(ino), point) else {
+            return;
+        };
         inode.changed = inode.changed.max(commit.version);
         if data && let Some(file) = inode.file.as_deref_mut() {
             file.reset();
@@ -122,7 +124,11 @@ impl Client {
     /// An entry for the kernel; it counts a lookup.
     pub(super) fn entry(&mut self, attr: Attr) -> Entry {
         self.inodes.enter(attr.ino).lookups += 1;
-        Entry { attr: Some(attr), entry_valid: self.config.entry_valid, attr_valid: self.config.attr_valid }
+        Entry {
+            attr: Some(attr),
+            entry_valid: self.config.entry_valid,
+            attr_valid: self.config.attr_valid,
+        }
     }
 }
 
@@ -140,6 +146,7 @@ fn merge(attr: &mut Attr, file: &FileState, attrs: &Attrs) {
         attr.mtime = mtime;
         attr.ctime = attr.ctime.max(mtime);
     }
-    let bytes = attrs.usage.lo.saturating_add(i64::try_from(file.buffer.bytes()).unwrap_or(i64::MAX));
+    let bytes =
+        attrs.usage.lo.saturating_add(i64::try_from(file.buffer.bytes()).unwrap_or(i64::MAX));
     attr.blocks = blocks(bytes, attr.size);
 }

@@ -9,7 +9,7 @@ use crate::meta::ops::lookup::getattr;
 use crate::meta::ops::readdir::{Listed, readdir};
 use crate::meta::txn::transact;
 use crate::port::Point;
-use crate::port::kernel::{DirEntry, OpenFlags, Opened, Reply};
+use crate::port::kernel::{DirEntry, Opened, Reply};
 use crate::task::Ask;
 use alloc::vec::Vec;
 
@@ -18,12 +18,13 @@ impl Client {
     pub(super) fn opendir(&mut self, mounted: Mounted, id: RequestId, ino: Ino) {
         self.pin(ino);
         self.spawn(id, move |cx| async move {
-            let (result, point) = transact(&cx, &mounted.volume, async |txn| getattr(txn, ino).await).await;
+            let (result, point) = transact!(&cx, &mounted.volume, |txn| getattr(txn, ino).await);
             done(move |client| {
                 match result {
                     Ok(attrs) if attrs.core.is_dir() => {
-                        let handle = client.inodes.open(ino, OpenFlags::default());
-                        let opened = Opened { handle, keep_cache: true, direct_io: false, cache_dir: true };
+                        let handle = client.inodes.open(ino);
+                        let opened =
+                            Opened { handle, keep_cache: true, direct_io: false, cache_dir: true };
                         client.reply(id, Reply::Opened(opened), point);
                     }
                     Ok(_) => client.reply(id, Reply::Error(FsError::NotDirectory), point),
@@ -47,7 +48,7 @@ impl Client {
         let limit = (room / wire_size(AVERAGE_NAME, plus)).clamp(1, ENTRIES_MAX);
         self.spawn(id, move |cx| async move {
             let (result, point) =
-                transact(&cx, &mounted.volume, async |txn| readdir(txn, ino, cookie, limit, plus).await).await;
+                transact!(&cx, &mounted.volume, |txn| readdir(txn, ino, cookie, limit, plus).await);
             done(move |client| match result {
                 Ok(page) => {
                     let entries = client.dir_entries(page, (room, plus), point);
@@ -59,7 +60,12 @@ impl Client {
     }
 
     /// As many entries as the kernel has room for. Those with attributes count a lookup each.
-    fn dir_entries(&mut self, page: Vec<Listed>, (room, plus): (u32, bool), point: Point) -> Vec<DirEntry> {
+    fn dir_entries(
+        &mut self,
+        page: Vec<Listed>,
+        (room, plus): (u32, bool),
+        point: Point,
+    ) -> Vec<DirEntry> {
         let mut left = room;
         let mut entries = Vec::with_capacity(page.len());
         for listed in page {

@@ -100,9 +100,8 @@ pub(super) enum Span {
 impl FileState {
     /// A file that was created just now.
     pub(super) fn created(attrs: &Attrs, version: Version) -> FileState {
-        let mut file = FileState::default();
-        file.known = Known::Loaded(Committed::new(attrs, Bytes::new(), version));
-        file
+        let known = Known::Loaded(Committed::new(attrs, Bytes::new(), version));
+        FileState { known, ..FileState::default() }
     }
 
     /// What is committed, if loaded.
@@ -138,6 +137,21 @@ impl FileState {
         self.replay_onto();
     }
 
+    /// Everything that a read needs was read afresh at one version.
+    pub(super) fn reloaded(
+        &mut self,
+        attrs: &Attrs,
+        inline: Bytes,
+        maps: Vec<(u64, ExtentMap)>,
+        version: Version,
+    ) {
+        let mut committed = Committed::new(attrs, inline, version);
+        let maps = maps.into_iter().map(|(region, map)| (region, Region::Loaded(version, map)));
+        committed.regions.extend(maps);
+        self.known = Known::Loaded(committed);
+        self.replay_onto();
+    }
+
     /// A load failed: the next request tries again.
     pub(super) fn load_failed(&mut self, epoch: u64) {
         if epoch == self.epoch && matches!(self.known, Known::Loading) {
@@ -166,7 +180,13 @@ impl FileState {
     }
 
     /// A load of a region arrived.
-    pub(super) fn region_loaded(&mut self, epoch: u64, region: u64, map: ExtentMap, version: Version) {
+    pub(super) fn region_loaded(
+        &mut self,
+        epoch: u64,
+        region: u64,
+        map: ExtentMap,
+        version: Version,
+    ) {
         if epoch != self.epoch {
             return;
         }
@@ -271,7 +291,9 @@ impl Committed {
                 }
                 if self.complete {
                     for region in extents.iter().flat_map(|e| regions_of(e.offset, e.len)) {
-                        self.regions.entry(region).or_insert_with(|| Region::Loaded(Version(0), ExtentMap::new()));
+                        self.regions
+                            .entry(region)
+                            .or_insert_with(|| Region::Loaded(Version(0), ExtentMap::new()));
                     }
                 }
                 for (region, slot) in &mut self.regions {
@@ -318,7 +340,9 @@ impl Committed {
         for region in regions_of(range.start, range.end - range.start) {
             let part = clip(&range, region);
             match self.regions.get(&region) {
-                Some(Region::Loaded(_, map)) => map.visit(part, |range, source| f(range, span(source))),
+                Some(Region::Loaded(_, map)) => {
+                    map.visit(part, |range, source| f(range, span(source)))
+                }
                 _ => f(part, Span::Hole),
             }
         }

@@ -22,13 +22,13 @@ impl Client {
         }
         let loaded = self.inodes.file(ino).is_some_and(|f| f.committed().is_some());
         if mounted.volume.kv.sole && loaded {
-            let handle = self.inodes.open(ino, flags);
+            let handle = self.inodes.open(ino);
             return self.reply(id, Reply::Opened(opened(handle)), Point::Step);
         }
         self.pin(ino);
         let epoch = self.inodes.file(ino).map_or(0, |f| f.epoch);
         self.spawn(id, move |cx| async move {
-            let (result, point) = transact(&cx, &mounted.volume, async |txn| load_file(txn, ino).await).await;
+            let (result, point) = transact!(&cx, &mounted.volume, |txn| load_file(txn, ino).await);
             done(move |client| {
                 let result = result.and_then(|(attrs, inline)| match attrs.core.kind() {
                     S_IFREG => Ok((attrs, inline)),
@@ -38,7 +38,7 @@ impl Client {
                 match result {
                     Ok((attrs, inline)) => {
                         client.install(ino, epoch, &attrs, inline, point);
-                        let handle = client.inodes.open(ino, flags);
+                        let handle = client.inodes.open(ino);
                         client.reply(id, Reply::Opened(opened(handle)), point);
                     }
                     Err(error) => client.reply(id, Reply::Error(error), point),
@@ -51,11 +51,10 @@ impl Client {
     /// open(2) with O_TRUNC in one request.
     fn open_truncating(&mut self, mounted: Mounted, id: RequestId, ino: Ino, flags: OpenFlags) {
         let set = SetAttr { size: Some(0), ..SetAttr::default() };
-        let plain = OpenFlags(flags.0 & !OpenFlags::TRUNC);
         let op = Operation::Open { ino, flags };
         self.change_attrs(mounted, id, (ino, set), op, move |client, result, point| match result {
             Ok(_) => {
-                let handle = client.inodes.open(ino, plain);
+                let handle = client.inodes.open(ino);
                 client.reply(id, Reply::Opened(opened(handle)), point);
             }
             Err(error) => client.reply(id, Reply::Error(error), point),
@@ -63,7 +62,14 @@ impl Client {
     }
 
     /// Takes what a load brought, if nothing newer is known.
-    pub(super) fn install(&mut self, ino: Ino, epoch: u64, attrs: &Attrs, inline: Bytes, point: Point) {
+    pub(super) fn install(
+        &mut self,
+        ino: Ino,
+        epoch: u64,
+        attrs: &Attrs,
+        inline: Bytes,
+        point: Point,
+    ) {
         let Point::Snapshot(version) = point else { return };
         let inode = self.inodes.enter(ino);
         if inode.changed > version {
@@ -90,7 +96,7 @@ impl Client {
         }
         let epoch = file.epoch;
         self.spawn_own(move |cx| async move {
-            let (result, point) = transact(&cx, &mounted.volume, async |txn| load_file(txn, ino).await).await;
+            let (result, point) = transact!(&cx, &mounted.volume, |txn| load_file(txn, ino).await);
             done(move |client| client.load_done(ino, epoch, result, point))
         });
     }
@@ -144,7 +150,8 @@ impl Client {
 
     /// FUSE_RELEASE: the last descriptor was closed.
     pub(super) fn release(&mut self, id: RequestId, ino: Ino, handle: Handle) {
-        if let Err(error) = self.inodes.handle(ino, handle).and_then(|_| self.inodes.close(handle)) {
+        if let Err(error) = self.inodes.handle(ino, handle).and_then(|_| self.inodes.close(handle))
+        {
             return self.fail(id, error);
         }
         self.reply(id, Reply::Done, Point::Step);

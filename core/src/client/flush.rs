@@ -6,8 +6,8 @@
 use super::file::{Stage, Step};
 use super::tasks::{TaskId, done};
 use super::{Client, Phase};
-use crate::data::write_buffer::{LogExtentPlace, SubBufferId};
 use crate::data::extent_map::Source;
+use crate::data::write_buffer::{LogExtentPlace, SubBufferId};
 use crate::data::write_log::LogExtent;
 use crate::error::{FsError, FsResult};
 use crate::id::{Ino, SegmentId};
@@ -43,7 +43,8 @@ impl Client {
     }
 
     pub(super) fn start_all_flushes(&mut self) -> Vec<Ino> {
-        let dirty = self.inodes.with_files().filter(|(_, f)| !f.buffer.is_empty()).map(|(ino, _)| ino);
+        let dirty =
+            self.inodes.with_files().filter(|(_, f)| !f.buffer.is_empty()).map(|(ino, _)| ino);
         let dirty: Vec<Ino> = dirty.collect();
         for ino in &dirty {
             self.start_flush(*ino);
@@ -56,8 +57,10 @@ impl Client {
     pub(super) fn flush_aged(&mut self) {
         let now = self.now.mono;
         let age = self.config.flush_after;
-        let old = |oldest: Option<crate::time::Instant>| oldest.is_some_and(|t| now.since(t) >= age);
-        let aged = self.inodes.with_files().filter(|(_, f)| old(f.buffer.oldest())).map(|(ino, _)| ino);
+        let old =
+            |oldest: Option<crate::time::Instant>| oldest.is_some_and(|t| now.since(t) >= age);
+        let aged =
+            self.inodes.with_files().filter(|(_, f)| old(f.buffer.oldest())).map(|(ino, _)| ino);
         for ino in aged.collect::<Vec<_>>() {
             self.start_flush(ino);
             self.advance_flush(ino);
@@ -112,15 +115,25 @@ impl Client {
         self.segments += 1;
         self.spawn_own(move |cx| async move {
             let result = cx.page(PageRequest::Append(draft)).await;
-            done(move |client| client.appended(ino, id, (segment, len), result.map(|_| ()).map_err(FsError::from)))
+            done(move |client| {
+                client.appended(ino, id, (segment, len), result.map(|_| ()).map_err(FsError::from))
+            })
         });
     }
 
-    fn appended(&mut self, ino: Ino, id: SubBufferId, segment: (SegmentId, u32), result: FsResult<()>) {
+    fn appended(
+        &mut self,
+        ino: Ino,
+        id: SubBufferId,
+        segment: (SegmentId, u32),
+        result: FsResult<()>,
+    ) {
         let Some(file) = self.inodes.file_mut(ino) else { return };
         match result {
             Ok(()) => {
-                if let Some(stage) = file.pipeline.iter_mut().find(|s| s.id == id && s.step == Step::Appending) {
+                if let Some(stage) =
+                    file.pipeline.iter_mut().find(|s| s.id == id && s.step == Step::Appending)
+                {
                     stage.step = Step::Appended(Some(segment));
                 }
                 self.advance_flush(ino);
@@ -131,9 +144,9 @@ impl Client {
 
     fn commit_oldest(&mut self, volume: Arc<Volume>, ino: Ino) {
         let Some(file) = self.inodes.file_mut(ino) else { return };
-        let Some(Stage { id, step: step @ Step::Appended(segment) }) = file.pipeline.front_mut() else { return };
-        let (id, segment) = (*id, *segment);
-        *step = Step::Committing;
+        let Some(oldest) = file.pipeline.front_mut() else { return };
+        let (id, Step::Appended(segment)) = (oldest.id, oldest.step) else { return };
+        oldest.step = Step::Committing;
         let Some(sub) = file.buffer.sub_buffer(id) else { return };
         let (payload, places) = sub.layout();
         let flushing = Flush {
@@ -144,7 +157,7 @@ impl Client {
             mtime: sub.mtime(),
         };
         self.spawn_own(move |cx| async move {
-            let (result, point) = transact(&cx, &volume, async |txn| flush(txn, &flushing).await).await;
+            let (result, point) = transact!(&cx, &volume, |txn| flush(txn, &flushing).await);
             let (end, mtime) = (flushing.end, flushing.mtime);
             done(move |client| {
                 client.note(point);
@@ -184,7 +197,8 @@ impl Client {
         }
         let freed = before - file.buffer.bytes();
         let empty = file.buffer.is_empty();
-        let (ready, waiting) = core::mem::take(&mut file.settling).into_iter().partition(|w| empty || w.0 <= id);
+        let (ready, waiting) =
+            core::mem::take(&mut file.settling).into_iter().partition(|w| empty || w.0 <= id);
         file.settling = waiting;
         let ready: Vec<(SubBufferId, TaskId)> = ready;
         self.dirty -= freed;
@@ -235,7 +249,11 @@ impl Client {
 }
 
 /// The extents as the log names them: in a segment, or carrying their bytes.
-fn extents(payload: &[Bytes], places: &[LogExtentPlace], segment: Option<SegmentId>) -> Vec<LogExtent> {
+fn extents(
+    payload: &[Bytes],
+    places: &[LogExtentPlace],
+    segment: Option<SegmentId>,
+) -> Vec<LogExtent> {
     let mut carried = Carried(payload);
     let named = places.iter().map(|place| LogExtent {
         offset: place.offset,

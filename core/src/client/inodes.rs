@@ -3,9 +3,8 @@
 use super::file::FileState;
 use crate::error::{FsError, FsResult};
 use crate::id::{Handle, Ino, RequestId};
-use crate::port::kernel::{OpenFlags, Request};
+use crate::port::kernel::Request;
 use crate::port::meta_kv::Version;
-use crate::time::WallTime;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -30,15 +29,12 @@ pub(super) struct Inode {
     /// The version of the last change of this inode that went through this mount: attributes read
     /// before it are stale.
     pub(super) changed: Version,
-    /// An access time that is not committed yet.
-    pub(super) atime: Option<WallTime>,
 }
 
 /// An open file or directory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenFile {
     pub(super) ino: Ino,
-    pub(super) flags: OpenFlags,
     /// Write-back errors of the inode up to this number were reported here.
     pub(super) errors_seen: u64,
 }
@@ -120,13 +116,13 @@ impl Inodes {
     }
 
     /// Opens a handle.
-    pub(super) fn open(&mut self, ino: Ino, flags: OpenFlags) -> Handle {
+    pub(super) fn open(&mut self, ino: Ino) -> Handle {
         self.next_handle += 1;
         let handle = Handle(self.next_handle);
         let inode = self.enter(ino);
         inode.opens += 1;
         let errors_seen = inode.file.as_ref().map_or(0, |f| f.errors.count);
-        self.handles.insert(handle, OpenFile { ino, flags, errors_seen });
+        self.handles.insert(handle, OpenFile { ino, errors_seen });
         handle
     }
 
@@ -152,7 +148,9 @@ impl Inodes {
     /// The write-back error that this handle has not reported yet, once.
     pub(super) fn take_error(&mut self, handle: Handle) -> FsResult<()> {
         let Some(open) = self.handles.get_mut(&handle) else { return Err(FsError::BadHandle) };
-        let Some(file) = self.table.get(&open.ino).and_then(|i| i.file.as_deref()) else { return Ok(()) };
+        let Some(file) = self.table.get(&open.ino).and_then(|i| i.file.as_deref()) else {
+            return Ok(());
+        };
         if file.errors.count > open.errors_seen {
             open.errors_seen = file.errors.count;
             return Err(file.errors.last.unwrap_or(FsError::WriteBack));

@@ -180,7 +180,9 @@ impl Client {
             Operation::Lookup { parent, name } => self.lookup(mounted, id, parent, name),
             Operation::Forget { nodes } => self.forget(nodes),
             Operation::GetAttr { ino, .. } => self.getattr(mounted, id, ino),
-            Operation::SetAttr { ino, handle, set } => self.setattr(mounted, id, (caller, ino, handle, set)),
+            Operation::SetAttr { ino, handle, set } => {
+                self.setattr(mounted, id, (caller, ino, handle, set))
+            }
             Operation::ReadLink { ino } => self.readlink(mounted, id, ino),
             op @ (Operation::Symlink { .. }
             | Operation::MkNod { .. }
@@ -198,7 +200,7 @@ impl Client {
             Operation::Read { ino, handle, offset, len } => {
                 self.read(mounted, id, (caller, ino, handle, offset, len));
             }
-            Operation::Write { .. } => self.write(mounted, id, request.caller, request.op),
+            op @ Operation::Write { .. } => self.write(mounted, id, caller, op),
             Operation::Flush { ino, handle } => self.flush(id, ino, handle),
             Operation::Release { ino, handle } => self.release(id, ino, handle),
             Operation::Fsync { ino, handle, .. } => self.fsync(id, ino, handle),

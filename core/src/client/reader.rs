@@ -42,7 +42,8 @@ impl Client {
         let Some(size) = inode.file.as_deref().and_then(|f| f.size()) else {
             return self.load(mounted, ino, (id, request));
         };
-        let end = offset.saturating_add(u64::from(len.min(IO_SIZE_MAX))).min(size).min(FILE_SIZE_MAX);
+        let end =
+            offset.saturating_add(u64::from(len.min(IO_SIZE_MAX))).min(size).min(FILE_SIZE_MAX);
         let range = offset.min(end)..end;
         let missing = inode.file.as_deref_mut().and_then(|f| f.missing_region(&range));
         match missing {
@@ -63,7 +64,7 @@ impl Client {
         self.spawn_own(move |cx| async move {
             let volume = &mounted.volume;
             let (result, point) =
-                transact(&cx, volume, async |txn| load_region(txn, ino, generation, region).await).await;
+                transact!(&cx, volume, |txn| load_region(txn, ino, generation, region).await);
             done(move |client| {
                 match (result, point) {
                     (Ok(map), Point::Snapshot(version)) => {
@@ -152,7 +153,7 @@ impl Client {
             file.reset();
         }
         self.spawn(id, move |cx| async move {
-            let (result, point) = transact(&cx, &volume, async |txn| {
+            let (result, point) = transact!(&cx, &volume, |txn| {
                 let (attrs, inline) = crate::meta::ops::load::load_file(txn, ino).await?;
                 let generation = attrs.core.generation;
                 let first = range.start / crate::limits::REGION_SIZE;
@@ -162,8 +163,7 @@ impl Client {
                     maps.push((region, load_region(txn, ino, generation, region).await?));
                 }
                 Ok((attrs, inline, maps))
-            })
-            .await;
+            });
             done(move |client| {
                 match (result, point) {
                     (Ok((attrs, inline, maps)), Point::Snapshot(version)) => {

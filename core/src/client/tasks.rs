@@ -91,18 +91,15 @@ impl Tasks {
         self.requests.len()
     }
 
-    /// Whether nothing is in flight.
-    pub(super) fn idle(&self) -> bool {
-        self.free.len() == self.slab.len()
-    }
-
     pub(super) fn answered(&mut self, request: RequestId) {
         self.requests.remove(&request);
     }
 
     /// The caller of a request gave up.
     pub(super) fn interrupt(&mut self, request: RequestId) {
-        if let Some(task) = self.requests.get(&request).and_then(|t| self.slab[*t as usize].as_ref()) {
+        if let Some(task) =
+            self.requests.get(&request).and_then(|t| self.slab[*t as usize].as_ref())
+        {
             task.cx.interrupt();
         }
     }
@@ -111,7 +108,9 @@ impl Tasks {
     pub(super) fn complete(&mut self, id: EffectId, completion: Completion) {
         match (self.waiting.remove(&id), completion) {
             (Some(Waiter::Kv(task)), Completion::Kv(result)) => self.tell_kv(task, result),
-            (Some(Waiter::Page(task, n)), Completion::Page(result)) => self.tell_page(task, n, result),
+            (Some(Waiter::Page(task, n)), Completion::Page(result)) => {
+                self.tell_page(task, n, result)
+            }
             (None, _) => {}
             (Some(_), _) => panic!("an effect was completed as something else"),
         }
@@ -191,7 +190,9 @@ impl Client {
                 }
                 Some(Polled::Done(change))
             }
-            Poll::Pending => Some(Polled::Asks(task.cx.take_ask().expect("a task waits for what it asked"))),
+            Poll::Pending => {
+                Some(Polled::Asks(task.cx.take_ask().expect("a task waits for what it asked")))
+            }
         }
     }
 

@@ -90,8 +90,9 @@ impl Client {
             let told = cx.ask(Ask::Sync).await;
             done(move |client| {
                 client.log.syncing = false;
-                client.synced(told);
-                if client.log.durable < client.log.committed {
+                // A failure was reported; whoever calls fsync meanwhile is told.
+                let result = client.synced(told);
+                if result.is_err() || client.log.durable < client.log.committed {
                     client.arm_sync();
                 }
             })

@@ -45,7 +45,8 @@ impl Client {
         if file.buffer.wants_seal() {
             file.buffer.seal();
         }
-        let (after, sealed) = (file.buffer.bytes(), file.buffer.sealed().count() > file.pipeline.len());
+        let (after, sealed) =
+            (file.buffer.bytes(), file.buffer.sealed().count() > file.pipeline.len());
         self.dirty = self.dirty + after - before;
         self.reply(id, Reply::Written(len as u32), Point::Step);
         self.arm_flush();

@@ -15,8 +15,8 @@ use crate::meta::key;
 use crate::meta::name::Names;
 use crate::port::Point;
 use crate::port::meta_kv::{
-    AtomicOp, Commit, CommitRequest, Key, KeyRange, KvError, KvReply, KvRequest, KvTraits, Mutation, Read,
-    ReadRound, Value, Values, Version,
+    AtomicOp, Commit, CommitRequest, Key, KeyRange, KvError, KvReply, KvRequest, KvTraits,
+    Mutation, Read, ReadRound, Value, Values, Version,
 };
 use crate::task::{Ask, Cx, Told};
 use alloc::boxed::Box;
@@ -35,6 +35,8 @@ pub struct Volume {
     pub incarnation: u32,
     /// What the store promises.
     pub kv: KvTraits,
+    /// The session's commits may have unknown outcomes: it has a ledger and a fence to register.
+    pub wants_fence: bool,
     /// The session whose ledger and fence the transactions use.
     pub session: crate::id::SessionId,
     /// A planted bug.
@@ -138,7 +140,11 @@ impl<'a> Txn<'a> {
     }
 
     /// All rows of a range, in as many rounds as it takes, each row relied on if `conflict`.
-    pub async fn read_range(&mut self, range: KeyRange, conflict: bool) -> FsResult<Vec<(Key, Value)>> {
+    pub async fn read_range(
+        &mut self,
+        range: KeyRange,
+        conflict: bool,
+    ) -> FsResult<Vec<(Key, Value)>> {
         let mut all = Vec::new();
         let mut rest = range;
         loop {
@@ -198,6 +204,12 @@ impl<'a> Txn<'a> {
         self.request.mutations.push(Mutation::SetStampedKey { key, stamp_at: at, value });
     }
 
+    /// Whether the session must be registered before its transactions can commit. The transaction
+    /// of an unregistered volume does not ask for the fence itself.
+    pub fn wants_fence(&self) -> bool {
+        self.volume.wants_fence
+    }
+
     /// A service of the machine that is no transaction: see [`Cx::settle`].
     pub async fn settle(&self, ino: crate::id::Ino) -> FsResult<bool> {
         self.cx.settle(ino).await
@@ -232,10 +244,16 @@ fn relied_on(read: Read, got: &Values) -> KeyRange {
     }
 }
 
-async fn read_round(cx: &Cx, at: Option<Version>, reads: Vec<Read>) -> FsResult<(Version, Vec<Values>)> {
+async fn read_round(
+    cx: &Cx,
+    at: Option<Version>,
+    reads: Vec<Read>,
+) -> FsResult<(Version, Vec<Values>)> {
     let expected = reads.len();
     match cx.ask(Ask::Kv(KvRequest::Read(ReadRound { at, reads }))).await {
-        Told::Kv(Ok(KvReply::Values { version, values })) if values.len() == expected => Ok((version, values)),
+        Told::Kv(Ok(KvReply::Values { version, values })) if values.len() == expected => {
+            Ok((version, values))
+        }
         Told::Kv(Err(error)) => Err(error.into()),
         _ => Err(FsError::Kv(KvError::Fatal(0))),
     }
@@ -249,37 +267,70 @@ async fn commit(cx: &Cx, request: CommitRequest) -> Result<Commit, KvError> {
     }
 }
 
-/// Runs an operation until it commits or fails for good, and says where in the order it belongs.
+/// Runs an operation until it commits or fails for good: `transact!(cx, volume, |txn| operation)`.
+/// Evaluates to its result and where in the order of commits it belongs.
+///
+/// A macro, because a closure over `&mut Txn` makes the task's future fail the compiler's proof that
+/// it is `Send`. The loop's decisions are all in [`Attempts`].
 ///
 /// # Errors
 /// Whatever the operation answers; [`FsError::Interrupted`] when its caller gave up before it took
 /// effect; never [`FsError::Kv`].
-pub async fn transact<R>(
-    cx: &Cx,
-    volume: &Volume,
-    mut body: impl AsyncFnMut(&mut Txn<'_>) -> FsResult<R>,
-) -> (FsResult<R>, Point) {
-    let mut backoff = Backoff::new(cx);
-    loop {
-        let mut txn = Txn::new(cx, volume);
-        let result = body(&mut txn).await;
+macro_rules! transact {
+    ($cx:expr, $volume:expr, |$txn:ident| $body:expr) => {{
+        let mut attempts = $crate::meta::txn::Attempts::new($cx, $volume);
+        loop {
+            let mut attempt = attempts.begin();
+            let result = {
+                let $txn = &mut attempt;
+                async { $body }.await
+            };
+            if let Some(end) = attempts.end(attempt, result).await {
+                break end;
+            }
+        }
+    }};
+}
+pub(crate) use transact;
+
+/// The attempts at one transaction.
+pub struct Attempts<'a> {
+    cx: &'a Cx,
+    volume: &'a Volume,
+    backoff: Backoff<'a>,
+}
+
+impl<'a> Attempts<'a> {
+    /// None made yet.
+    pub fn new(cx: &'a Cx, volume: &'a Volume) -> Attempts<'a> {
+        Attempts { cx, volume, backoff: Backoff::new(cx) }
+    }
+
+    /// A fresh transaction.
+    pub fn begin(&self) -> Txn<'a> {
+        Txn::new(self.cx, self.volume)
+    }
+
+    /// Commits what an attempt wrote. `None`: another attempt is due.
+    pub async fn end<R>(
+        &mut self,
+        txn: Txn<'a>,
+        result: FsResult<R>,
+    ) -> Option<(FsResult<R>, Point)> {
         let seen = Point::Snapshot(txn.request.read_version.unwrap_or_default());
         let error = match result {
-            Ok(value) if txn.request.mutations.is_empty() => return (Ok(value), seen),
-            Ok(value) => match commit_once(cx, txn).await {
-                Ok(commit) => return (Ok(value), Point::Commit(commit)),
+            Ok(value) if txn.request.mutations.is_empty() => return Some((Ok(value), seen)),
+            Ok(value) => match commit_once(self.cx, txn).await {
+                Ok(commit) => return Some((Ok(value), Point::Commit(commit))),
                 Err(error) => error,
             },
             Err(error) => error,
         };
-        match error {
-            FsError::Kv(error) => {
-                if let Err(error) = backoff.wait(error).await {
-                    return (Err(error), seen);
-                }
-            }
-            error => return (Err(error), seen),
-        }
+        let error = match error {
+            FsError::Kv(error) => self.backoff.wait(error).await.err()?,
+            error => error,
+        };
+        Some((Err(error), seen))
     }
 }
 
@@ -376,7 +427,9 @@ impl<'a> Backoff<'a> {
             KvError::CommitUnknown { .. } => true,
             KvError::NotYet | KvError::Throttled | KvError::Unavailable => false,
             KvError::NoSpace => return Err(FsError::NoSpace),
-            KvError::TooLarge | KvError::Corrupt | KvError::Fatal(_) => return Err(FsError::Damaged),
+            KvError::TooLarge | KvError::Corrupt | KvError::Fatal(_) => {
+                return Err(FsError::Damaged);
+            }
         };
         if self.interruptible && self.cx.interrupted() {
             return Err(FsError::Interrupted);

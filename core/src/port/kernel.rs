@@ -261,6 +261,11 @@ impl Operation {
         }
     }
 
+    /// Bytes of file data it carries.
+    pub fn payload(&self) -> u64 {
+        if let Operation::Write { data, .. } = self { data.len() as u64 } else { 0 }
+    }
+
     /// Whether the kernel waits for an answer.
     pub fn wants_reply(&self) -> bool {
         !matches!(self, Operation::Forget { .. } | Operation::Interrupt { .. })
@@ -300,6 +305,9 @@ pub enum SetTime {
 pub struct OpenFlags(pub u32);
 
 impl OpenFlags {
+    /// O_TRUNC.
+    pub const TRUNC: u32 = 0o1000;
+
     /// O_WRONLY or O_RDWR.
     pub fn writes(self) -> bool {
         self.0 & 0o3 != 0
@@ -310,7 +318,7 @@ impl OpenFlags {
     }
     /// O_TRUNC; arrives only when FUSE_ATOMIC_O_TRUNC was negotiated, or with CREATE.
     pub fn truncates(self) -> bool {
-        self.0 & 0o1000 != 0
+        self.0 & OpenFlags::TRUNC != 0
     }
     /// O_APPEND.
     pub fn appends(self) -> bool {

@@ -41,6 +41,7 @@ pub struct Create {
 
 /// What came of it.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large variant is the common one")]
 pub enum Created {
     /// A new inode.
     New(Attrs),
@@ -54,7 +55,8 @@ pub enum Created {
 /// NotFound in a removed directory, NotDirectory, NameTooLong, NoSpace when five names share a hash.
 /// Source: POSIX open, mkdir, mknod, symlink; set-gid directories as Linux' inode_init_owner.
 pub async fn create(txn: &mut Txn<'_>, new: &Create) -> FsResult<Created> {
-    name::check_entry(&new.name).map_err(|e| if e == FsError::Invalid { FsError::Exists } else { e })?;
+    name::check_entry(&new.name)
+        .map_err(|e| if e == FsError::Invalid { FsError::Exists } else { e })?;
     let first = txn.volume.names.bucket(&new.name);
     let [dir, bucket] =
         txn.read([one(key::inode(new.dir, tag::CORE)), Bucket::want(new.dir, first)]).await?;

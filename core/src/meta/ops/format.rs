@@ -11,7 +11,11 @@ use crate::port::kernel::S_IFDIR;
 use crate::time::WallTime;
 
 /// Formats, unless there is a volume already; says which it found or made.
-pub async fn format(txn: &mut Txn<'_>, options: &FormatOptions, now: WallTime) -> FsResult<(Found, bool)> {
+pub async fn format(
+    txn: &mut Txn<'_>,
+    options: &FormatOptions,
+    now: WallTime,
+) -> FsResult<(Found, bool)> {
     match super::volume::find(txn).await? {
         Found::Nothing => {}
         found => return Ok((found, false)),

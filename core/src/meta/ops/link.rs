@@ -17,7 +17,13 @@ use bytes::Bytes;
 /// # Errors
 /// Exists, NotFound for an inode without a name, NotPermitted for a directory, TooManyLinks.
 /// Source: POSIX link.
-pub async fn link(txn: &mut Txn<'_>, ino: Ino, dir: Ino, name: &Bytes, now: WallTime) -> FsResult<()> {
+pub async fn link(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    dir: Ino,
+    name: &Bytes,
+    now: WallTime,
+) -> FsResult<()> {
     name::check_entry(name).map_err(|e| if e == FsError::Invalid { FsError::Exists } else { e })?;
     let first = txn.volume.names.bucket(name);
     let [dir_value, bucket, core] = txn

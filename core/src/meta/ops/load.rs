@@ -15,8 +15,9 @@ use bytes::Bytes;
 
 /// Reads the attributes and, of an inline file, the bytes.
 pub async fn load_file(txn: &mut Txn<'_>, ino: Ino) -> FsResult<(Attrs, Bytes)> {
-    let [attrs, inline] =
-        txn.read([want_attrs(ino).snapshot(), one(key::inode(ino, tag::INLINE)).snapshot()]).await?;
+    let [attrs, inline] = txn
+        .read([want_attrs(ino).snapshot(), one(key::inode(ino, tag::INLINE)).snapshot()])
+        .await?;
     let attrs = Attrs::from_rows(&list(attrs))?.ok_or(FsError::Stale)?;
     Ok((attrs, value(inline).unwrap_or_default()))
 }
@@ -28,7 +29,12 @@ enum Paint {
 }
 
 /// Reads one region of a data generation: the log and the erases over it, in the order of paint.
-pub async fn load_region(txn: &mut Txn<'_>, ino: Ino, generation: u64, region: u64) -> FsResult<ExtentMap> {
+pub async fn load_region(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    generation: u64,
+    region: u64,
+) -> FsResult<ExtentMap> {
     let erases = txn.read_range(key::erases(ino, generation), false).await?;
     let packs = txn.read_range(key::log_region(ino, generation, region), false).await?;
     let order = |key: &Key| key::paint_order(key).ok_or(FsError::Damaged);

@@ -5,6 +5,7 @@ pub mod create;
 pub mod flush;
 pub mod format;
 pub mod groups;
+pub mod inspect;
 pub mod link;
 pub mod load;
 pub mod lookup;

@@ -52,7 +52,8 @@ pub async fn readdir(
     if !core.is_dir() {
         return Err(FsError::NotDirectory);
     }
-    let dots = [(COOKIE_SELF, &b"."[..], dir), (COOKIE_PARENT, &b".."[..], parent_of(dir, parent)?)];
+    let dots =
+        [(COOKIE_SELF, &b"."[..], dir), (COOKIE_PARENT, &b".."[..], parent_of(dir, parent)?)];
     for (at, name, ino) in dots.into_iter().filter(|(at, ..)| *at > cookie) {
         let name = Bytes::from_static(name);
         page.push(Listed { ino, cookie: at, kind: S_IFDIR, name, attrs: None });

@@ -28,7 +28,11 @@ pub struct Step {
 }
 
 /// The oldest entries of the queue after one.
-pub async fn queue(txn: &mut Txn<'_>, after: Option<(Ino, u64)>, limit: u32) -> FsResult<Vec<(Ino, u64)>> {
+pub async fn queue(
+    txn: &mut Txn<'_>,
+    after: Option<(Ino, u64)>,
+    limit: u32,
+) -> FsResult<Vec<(Ino, u64)>> {
     let mut range = key::all_garbage();
     if let Some((ino, generation)) = after {
         range.begin = key::garbage(ino, generation).successor();
@@ -39,7 +43,8 @@ pub async fn queue(txn: &mut Txn<'_>, after: Option<(Ino, u64)>, limit: u32) -> 
 
 /// Takes one step on an entry of the queue.
 pub async fn reclaim(txn: &mut Txn<'_>, ino: Ino, generation: u64) -> FsResult<Step> {
-    let log = if generation == WHOLE { key::log_all(ino) } else { key::log_generation(ino, generation) };
+    let log =
+        if generation == WHOLE { key::log_all(ino) } else { key::log_generation(ino, generation) };
     let [entry, core, usage, packs] = txn
         .read([
             one(key::garbage(ino, generation)),

@@ -53,7 +53,8 @@ pub async fn rmdir(txn: &mut Txn<'_>, dir: Ino, name: &[u8], now: WallTime) -> F
 async fn named(txn: &mut Txn<'_>, dir: Ino, name: &[u8]) -> FsResult<(u64, Core, Ino, Core)> {
     name::check_entry(name)?;
     let first = txn.volume.names.bucket(name);
-    let [parent, bucket] = txn.read([one(key::inode(dir, tag::CORE)), Bucket::want(dir, first)]).await?;
+    let [parent, bucket] =
+        txn.read([one(key::inode(dir, tag::CORE)), Bucket::want(dir, first)]).await?;
     let parent = dir_core(value(parent))?;
     let bucket = Bucket::decode(first, bucket)?;
     let (cookie, dentry) = bucket.find(name).ok_or(FsError::NotFound)?;
@@ -84,7 +85,12 @@ pub(super) async fn drop_name(
 }
 
 /// Keeps home name and back links true when one of several names goes.
-async fn forget_link(txn: &mut Txn<'_>, ino: Ino, core: &mut Core, gone: (Ino, u64)) -> FsResult<()> {
+async fn forget_link(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    core: &mut Core,
+    gone: (Ino, u64),
+) -> FsResult<()> {
     // Two rows suffice: with more names than two, any other may become home.
     let [links] = txn.read([rows(key::back_links(ino), 3)]).await?;
     let links = list(links);
@@ -106,7 +112,12 @@ async fn forget_link(txn: &mut Txn<'_>, ino: Ino, core: &mut Core, gone: (Ino, u
 }
 
 /// Condemns a directory if it is empty; the dentry itself is the caller's.
-pub(super) async fn drop_dir(txn: &mut Txn<'_>, ino: Ino, mut core: Core, now: WallTime) -> FsResult<()> {
+pub(super) async fn drop_dir(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    mut core: Core,
+    now: WallTime,
+) -> FsResult<()> {
     let [first] = txn.read([rows(key::dentries_after(ino, 0), 1)]).await?;
     if !list(first).is_empty() {
         return Err(FsError::NotEmpty);

@@ -76,7 +76,8 @@ pub async fn rename(txn: &mut Txn<'_>, r: &Rename) -> FsResult<Renamed> {
         .await?;
     let mut old_dir = dir_core(value(old_dir))?;
     let mut new_dir = live_dir_core(value(new_dir))?;
-    let (from_bucket, to_bucket) = (Bucket::decode(from, from_bucket)?, Bucket::decode(to, to_bucket)?);
+    let (from_bucket, to_bucket) =
+        (Bucket::decode(from, from_bucket)?, Bucket::decode(to, to_bucket)?);
     let source = found(&from_bucket, r.dir, &r.name).ok_or(FsError::NotFound)?;
     let target = found(&to_bucket, r.new_dir, &r.new_name);
     let (source, target) = cores(txn, source, target).await?;
@@ -84,7 +85,9 @@ pub async fn rename(txn: &mut Txn<'_>, r: &Rename) -> FsResult<Renamed> {
     match &target {
         None if r.flags & EXCHANGE != 0 => return Err(FsError::NotFound),
         Some(_) if r.flags & NOREPLACE != 0 => return Err(FsError::Exists),
-        Some(target) if target.ino == source.ino => return Ok(Renamed { ino: source.ino, replaced: None }),
+        Some(target) if target.ino == source.ino => {
+            return Ok(Renamed { ino: source.ino, replaced: None });
+        }
         _ => {}
     }
     check_cycle(txn, &source, target.as_ref(), r).await?;
@@ -118,7 +121,8 @@ async fn cores(
     source: (Ino, u64, Ino),
     target: Option<(Ino, u64, Ino)>,
 ) -> FsResult<(End, Option<End>)> {
-    let wants = [Some(source), target].into_iter().flatten().map(|end| one(key::inode(end.2, tag::CORE)));
+    let wants =
+        [Some(source), target].into_iter().flatten().map(|end| one(key::inode(end.2, tag::CORE)));
     let mut values = txn.read_all(wants.collect()).await?.into_iter();
     let mut end = |(dir, cookie, ino)| {
         let core = named_core(values.next().and_then(value))?;
@@ -128,7 +132,12 @@ async fn cores(
 }
 
 /// Neither end may become its own ancestor.
-async fn check_cycle(txn: &mut Txn<'_>, source: &End, target: Option<&End>, r: &Rename) -> FsResult<()> {
+async fn check_cycle(
+    txn: &mut Txn<'_>,
+    source: &End,
+    target: Option<&End>,
+    r: &Rename,
+) -> FsResult<()> {
     if r.dir == r.new_dir {
         return Ok(());
     }
@@ -175,7 +184,8 @@ async fn replace(
             Ok((cookie, Removed { ino: target.ino, last: true }, true))
         }
         (false, false) => {
-            let removed = drop_name(txn, target.ino, target.core, (target.dir, cookie), now).await?;
+            let removed =
+                drop_name(txn, target.ino, target.core, (target.dir, cookie), now).await?;
             Ok((cookie, removed, false))
         }
     }
@@ -199,7 +209,13 @@ fn place(
     } else {
         touch_dir(txn, r.dir, old_dir, r.now, child(is_dir, -1));
         let gained = child(is_dir, 1);
-        touch_dir(txn, r.new_dir, new_dir, r.now, Pair { hi: gained.hi + lost.hi, lo: gained.lo + lost.lo });
+        touch_dir(
+            txn,
+            r.new_dir,
+            new_dir,
+            r.now,
+            Pair { hi: gained.hi + lost.hi, lo: gained.lo + lost.lo },
+        );
     }
     Ok(Renamed { ino, replaced: replaced.map(|(_, removed, _)| removed) })
 }
@@ -228,7 +244,10 @@ fn exchange(
 /// Writes the dentry, and keeps home name, back links and parent pointer of what it names true.
 fn put_name(txn: &mut Txn<'_>, end: End, (dir, cookie, name): (Ino, u64, &Bytes), now: WallTime) {
     let End { dir: old_dir, cookie: old_cookie, ino, mut core } = end;
-    txn.set(key::dentry(dir, cookie), Dentry { ino, kind: core.kind(), name: name.clone() }.encode());
+    txn.set(
+        key::dentry(dir, cookie),
+        Dentry { ino, kind: core.kind(), name: name.clone() }.encode(),
+    );
     if core.is_dir() && dir != old_dir {
         txn.set(key::inode(ino, tag::PARENT), ino_value(dir));
     }

@@ -16,17 +16,24 @@ use crate::meta::txn::{Txn, list, one, value};
 use crate::port::kernel::{S_IFREG, SetAttr, SetTime};
 use crate::time::WallTime;
 
-/// Changes attributes and returns the new ones.
+/// Changes attributes. Returns the new ones, and the data generation that was cut off, if any.
 ///
 /// # Errors
 /// Stale, IsDirectory or Invalid (size of what is no file), FileTooLarge.
 /// Source: POSIX chmod, chown, truncate, utimensat.
-pub async fn setattr(txn: &mut Txn<'_>, ino: Ino, set: &SetAttr, now: WallTime) -> FsResult<Attrs> {
-    let [attrs, inline] =
-        txn.read([want_attrs(ino).snapshot(), one(key::inode(ino, tag::INLINE)).snapshot()]).await?;
+pub async fn setattr(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    set: &SetAttr,
+    now: WallTime,
+) -> FsResult<(Attrs, Option<u64>)> {
+    let [attrs, inline] = txn
+        .read([want_attrs(ino).snapshot(), one(key::inode(ino, tag::INLINE)).snapshot()])
+        .await?;
     // Blind counters must not make this conflict with a flush; the core alone does.
     txn.rely_on(key::inode(ino, tag::CORE));
     let mut attrs = Attrs::from_rows(&list(attrs))?.ok_or(FsError::Stale)?;
+    let generation = attrs.core.generation;
     if let Some(size) = set.size {
         // What is cut off must be known exactly: a racing writer makes this try again.
         txn.rely_on(key::inode(ino, tag::SIZE));
@@ -39,7 +46,8 @@ pub async fn setattr(txn: &mut Txn<'_>, ino: Ino, set: &SetAttr, now: WallTime) 
     attrs.ctime = None;
     txn.clear(key::inode(ino, tag::CTIME));
     txn.set(key::inode(ino, tag::CORE), attrs.core.encode());
-    Ok(attrs)
+    let cut_off = (attrs.core.generation != generation).then_some(generation);
+    Ok((attrs, cut_off))
 }
 
 fn owner_and_mode(attrs: &mut Attrs, set: &SetAttr) {
@@ -69,7 +77,12 @@ fn times(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, set: &SetAttr, now: Wal
     }
 }
 
-async fn resize(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, (size, inline): (u64, u64)) -> FsResult<()> {
+async fn resize(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    attrs: &mut Attrs,
+    (size, inline): (u64, u64),
+) -> FsResult<()> {
     match attrs.core.kind() {
         S_IFREG => {}
         _ if attrs.core.is_dir() => return Err(FsError::IsDirectory),
@@ -106,7 +119,13 @@ async fn resize(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, (size, inline): 
     Ok(())
 }
 
-async fn cut_inline(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, size: u64, inline: u64) -> FsResult<()> {
+async fn cut_inline(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    attrs: &mut Attrs,
+    size: u64,
+    inline: u64,
+) -> FsResult<()> {
     let [data] = txn.read([one(key::inode(ino, tag::INLINE))]).await?;
     let data = value(data).ok_or(FsError::Damaged)?;
     assert!(size <= INLINE_MAX && data.len() as u64 == inline, "inline data above its bound");
