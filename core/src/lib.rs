@@ -17,7 +17,6 @@ pub mod data;
 pub mod error;
 pub mod id;
 pub mod limits;
-pub mod meta;
+pub mod local;
 pub mod port;
-mod task;
 pub mod time;

@@ -1,0 +1,265 @@
+//! A layer: what consecutive commits wrote, with every version of every key.
+//!
+//! A key's chain and the range clears that cover it are ordered by version; within one version the chain
+//! wins, because a clear replaces what its own commit wrote before it.
+
+use super::cut::Slot;
+use super::engine::Write;
+use super::ranges::{RangeVersions, bounds};
+use crate::port::meta_kv::{AtomicOp, Commit, Key, KeyRange, Mutation, Value, Version};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+/// An atomic operation that waits for the value beneath it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// How.
+    pub op: AtomicOp,
+    /// With what.
+    pub bytes: SmallVec<[u8; 16]>,
+}
+
+/// Operands in the order of their commits.
+pub(super) type Operands = SmallVec<[Operand; 1]>;
+
+impl Operand {
+    /// What operands, applied in order, make of a value.
+    pub fn fold(operands: &[Operand], base: Option<&[u8]>) -> Option<Value> {
+        let (first, rest) = operands.split_first()?;
+        let first = first.op.apply(base, &first.bytes);
+        Some(rest.iter().fold(first, |value, next| next.op.apply(Some(&value), &next.bytes)))
+    }
+}
+
+/// What a commit did to a key.
+#[derive(Clone, Debug)]
+pub(super) enum Entry {
+    Value(Value),
+    Tombstone,
+    /// All operands of this layer since the key was last untouched.
+    Operands(Operands),
+}
+
+impl Entry {
+    pub(super) fn to_slot(&self) -> Slot {
+        match self {
+            Entry::Value(value) => Slot::Value(value.clone()),
+            Entry::Tombstone => Slot::Absent,
+            Entry::Operands(operands) => Slot::Operands(operands.clone()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Entry::Value(value) => value.len(),
+            Entry::Tombstone => 0,
+            Entry::Operands(operands) => operands.iter().map(|o| 16 + o.bytes.len()).sum(),
+        }
+    }
+}
+
+/// Versions of one key, ascending.
+pub(super) type Chain = SmallVec<[(Version, Entry); 1]>;
+
+/// Estimate of what one key costs beyond its bytes.
+const KEY_OVERHEAD: usize = 160;
+
+/// What consecutive commits wrote.
+pub(super) struct Layer {
+    keys: BTreeMap<Key, Chain>,
+    clears: RangeVersions,
+    /// Written as far as conflicts go, and no further.
+    guards: RangeVersions,
+    last: Version,
+    dirty: bool,
+    bytes: usize,
+}
+
+impl Layer {
+    /// An empty layer on top of the state at `after`.
+    pub(super) fn new(after: Version) -> Layer {
+        Layer {
+            keys: BTreeMap::new(),
+            clears: RangeVersions::default(),
+            guards: RangeVersions::default(),
+            last: after,
+            dirty: false,
+            bytes: 0,
+        }
+    }
+
+    /// The version of the newest commit in it, or of the state below if there is none.
+    pub(super) fn last(&self) -> Version {
+        self.last
+    }
+
+    /// Whether it holds a commit.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Roughly the memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn keys(&self) -> &BTreeMap<Key, Chain> {
+        &self.keys
+    }
+
+    pub(super) fn clears(&self) -> &RangeVersions {
+        &self.clears
+    }
+
+    /// Applies a commit. Its version is above all before, and its mutations are within the limits.
+    pub(super) fn apply(
+        &mut self,
+        commit: Commit,
+        mutations: Vec<Mutation>,
+        write_conflicts: &[KeyRange],
+    ) {
+        debug_assert!(commit.version > self.last);
+        self.last = commit.version;
+        self.dirty = true;
+        for range in write_conflicts {
+            self.bytes += self.guards.add(range, commit.version);
+        }
+        // A range clear must undo what its own commit wrote before it.
+        let ranged = mutations.iter().any(|m| matches!(m, Mutation::ClearRange { .. }));
+        let mut touched: Vec<Key> = Vec::new();
+        for mutation in mutations {
+            let (key, entry) = match mutation {
+                Mutation::ClearRange { range } => {
+                    self.clear_range(commit.version, &range, &touched);
+                    continue;
+                }
+                Mutation::Set { key, value } => (key, Entry::Value(value)),
+                Mutation::Clear { key } => (key, Entry::Tombstone),
+                Mutation::Atomic { key, op, operand } => {
+                    let entry = self.merged(&key, Operand { op, bytes: operand });
+                    (key, entry)
+                }
+                Mutation::SetStampedKey { mut key, stamp_at, value } => {
+                    key.overwrite(stamp_at, &commit.stamp());
+                    (key, Entry::Value(value))
+                }
+                Mutation::SetStampedValue { key, value, stamp_at } => {
+                    (key, Entry::Value(stamped(&value, stamp_at, commit)))
+                }
+            };
+            if ranged {
+                touched.push(key.clone());
+            }
+            self.put(key, commit.version, entry);
+        }
+    }
+
+    /// What the layer says about a key as of a version.
+    pub(super) fn lookup(&self, key: &[u8], at: Version) -> Slot {
+        match self.keys.get(key) {
+            Some(chain) => self.slot(key, chain, at),
+            None if self.clears.newest(key, at).is_some() => Slot::Absent,
+            None => Slot::Untouched,
+        }
+    }
+
+    /// [`Layer::lookup`] with the chain in hand.
+    pub(super) fn slot(&self, key: &[u8], chain: &Chain, at: Version) -> Slot {
+        let cleared = self.clears.newest(key, at);
+        let n = chain.partition_point(|(version, _)| *version <= at);
+        match n.checked_sub(1).map(|i| &chain[i]) {
+            Some((version, entry)) if cleared.is_none_or(|c| c <= *version) => entry.to_slot(),
+            _ if cleared.is_some() => Slot::Absent,
+            _ => Slot::Untouched,
+        }
+    }
+
+    /// Whether a commit above `version` wrote into a range.
+    pub(super) fn written_after(&self, range: &KeyRange, version: Version) -> bool {
+        if self.last <= version || range.is_empty() {
+            return false;
+        }
+        let newer = |chain: &Chain| chain.last().is_some_and(|(v, _)| *v > version);
+        self.keys.range::<[u8], _>(bounds(range)).any(|(_, chain)| newer(chain))
+            || self.clears.written_after(range, version)
+            || self.guards.written_after(range, version)
+    }
+
+    /// The newest state of each key that has one of its own, ascending.
+    pub(super) fn writes(&self) -> impl Iterator<Item = (&Key, Write<'_>)> + '_ {
+        self.keys.iter().filter_map(|(key, chain)| {
+            let (version, entry) = chain.last()?;
+            if self.clears.newest(key, self.last).is_some_and(|c| c > *version) {
+                return None;
+            }
+            let write = match entry {
+                Entry::Value(value) => Write::Set(value),
+                Entry::Tombstone => Write::Clear,
+                Entry::Operands(operands) => Write::Merge(operands),
+            };
+            Some((key, write))
+        })
+    }
+
+    fn put(&mut self, key: Key, version: Version, entry: Entry) {
+        let len = entry.len();
+        let key_len = key.len();
+        let chain = self.keys.entry(key).or_default();
+        let grown = match chain.last_mut() {
+            Some((last, old)) if *last == version => {
+                let replaced = old.len();
+                *old = entry;
+                self.bytes = self.bytes.saturating_sub(replaced);
+                len
+            }
+            Some(_) => {
+                chain.push((version, entry));
+                size_of::<(Version, Entry)>() + len
+            }
+            None => {
+                chain.push((version, entry));
+                KEY_OVERHEAD + key_len + len
+            }
+        };
+        self.bytes += grown;
+    }
+
+    fn clear_range(&mut self, version: Version, range: &KeyRange, touched: &[Key]) {
+        for key in touched.iter().filter(|key| range.contains(key)) {
+            self.put(key.clone(), version, Entry::Tombstone);
+        }
+        self.bytes += self.clears.add(range, version);
+    }
+
+    /// The entry that an atomic operation makes of the newest state of a key.
+    fn merged(&self, key: &Key, operand: Operand) -> Entry {
+        match self.lookup(key, self.last) {
+            Slot::Value(value) => Entry::Value(operand.op.apply(Some(&value), &operand.bytes)),
+            Slot::Absent => Entry::Value(operand.op.apply(None, &operand.bytes)),
+            Slot::Untouched => Entry::Operands(SmallVec::from_iter([operand])),
+            Slot::Operands(mut operands) => {
+                append(&mut operands, operand);
+                Entry::Operands(operands)
+            }
+        }
+    }
+}
+
+/// Adds an operand after others; two of the same kind and length become one.
+pub(super) fn append(operands: &mut Operands, operand: Operand) {
+    match operands.last_mut() {
+        Some(last) if last.op == operand.op && last.bytes.len() == operand.bytes.len() => {
+            let both = operand.op.apply(Some(&last.bytes), &operand.bytes);
+            last.bytes = SmallVec::from_slice(&both);
+        }
+        _ => operands.push(operand),
+    }
+}
+
+fn stamped(value: &[u8], stamp_at: usize, commit: Commit) -> Bytes {
+    let mut out = BytesMut::from(value);
+    out[stamp_at..stamp_at + 10].copy_from_slice(&commit.stamp());
+    out.freeze()
+}
