@@ -1,0 +1,247 @@
+//! The embedded metadata store: `vellum_core::local::kv` over redb.
+//!
+//! Reads and commits are memory-speed and never wait for the medium, except that a commit waits for
+//! a flush when the memory bound is reached. [`EmbeddedKv::sync`] is group commit: whoever comes first
+//! flushes for everybody who waits.
+//!
+//! Tests: `tests/` of this crate (conformance, crashes), `core/src/local/kv/tests.rs`.
+
+mod engine;
+
+use engine::{RedbEngine, RedbSnapshot};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
+use std::thread::JoinHandle;
+use vellum_core::local::Shared;
+use vellum_core::local::kv::{
+    Admission, Engine, EngineError, Flush, Store, StoreLimits, SyncStep, read,
+};
+use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, ReadRound, Version};
+use vellum_core::port::page_store::PageError;
+
+pub use engine::EngineOpenError;
+
+/// What has to be durable before a batch of metadata may be.
+pub trait Barrier: Send + Sync {
+    /// Makes everything taken so far durable. The mark is stored with the batch and handed back at the
+    /// next start by [`EmbeddedKv::open_mark`].
+    fn sync_before(&self) -> Result<bytes::Bytes, PageError>;
+}
+
+/// The embedded store. Shared by many threads.
+pub struct EmbeddedKv {
+    inner: Arc<Inner>,
+    flusher: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Inner {
+    store: RwLock<Store<RedbSnapshot>>,
+    engine: RedbEngine,
+    barrier: RwLock<Option<Arc<dyn Barrier>>>,
+    flushes: Mutex<Flushes>,
+    /// A flush has finished.
+    finished: Condvar,
+    /// The background flusher has something to do.
+    wake: Condvar,
+    flush_wanted: AtomicBool,
+}
+
+#[derive(Default)]
+struct Flushes {
+    /// How many have finished, well or not.
+    finished: u64,
+    closing: bool,
+}
+
+const POISONED: &str = "a thread panicked while it held the store";
+
+impl EmbeddedKv {
+    /// Opens the store in a directory, or creates it there.
+    pub fn open(dir: &Path) -> Result<EmbeddedKv, EngineOpenError> {
+        EmbeddedKv::open_with(dir, StoreLimits::default())
+    }
+
+    /// [`EmbeddedKv::open`] with other bounds of memory.
+    pub fn open_with(dir: &Path, limits: StoreLimits) -> Result<EmbeddedKv, EngineOpenError> {
+        let (engine, durable) = RedbEngine::open(dir)?;
+        let first = Store::<RedbSnapshot>::first_version(durable);
+        let snapshot = engine
+            .apply(&Store::<RedbSnapshot>::first_batch(first))
+            .map_err(|error| EngineOpenError::from_engine(dir, error))?;
+        let inner = Arc::new(Inner {
+            store: RwLock::new(Store::new(snapshot, first, limits)),
+            engine,
+            barrier: RwLock::new(None),
+            flushes: Mutex::default(),
+            finished: Condvar::new(),
+            wake: Condvar::new(),
+            flush_wanted: AtomicBool::new(false),
+        });
+        let background = Arc::clone(&inner);
+        let flusher = std::thread::Builder::new()
+            .name("vellum-kv-flush".into())
+            .spawn(move || background.flush_when_wanted())
+            .map_err(|error| EngineOpenError::thread(dir, error))?;
+        Ok(EmbeddedKv { inner, flusher: Mutex::new(Some(flusher)) })
+    }
+
+    /// The mark that the barrier gave to the last durable batch.
+    pub fn open_mark(&self) -> Result<Option<bytes::Bytes>, KvError> {
+        Ok(self.inner.engine.mark()?)
+    }
+
+    /// From now on every flush makes this durable first.
+    pub fn set_barrier(&self, barrier: Arc<dyn Barrier>) {
+        *self.inner.barrier.write().expect(POISONED) = Some(barrier);
+    }
+
+    /// Performs a round of reads.
+    pub fn read(&self, round: &ReadRound) -> Result<KvReply, KvError> {
+        let (version, values) = read(&*self.inner, round)?;
+        Ok(KvReply::Values { version, values })
+    }
+
+    /// Applies a write set. Not durable before a [`EmbeddedKv::sync`].
+    pub fn commit(&self, request: CommitRequest) -> Result<Commit, KvError> {
+        loop {
+            let (last, admission) = {
+                let mut store = self.inner.store.write().expect(POISONED);
+                match store.admission() {
+                    Admission::Wait => (store.last(), Admission::Wait),
+                    admission => {
+                        let commit = store.commit(request)?;
+                        drop(store);
+                        if admission == Admission::FlushWanted {
+                            self.inner.want_flush();
+                        }
+                        return Ok(commit);
+                    }
+                }
+            };
+            debug_assert_eq!(admission, Admission::Wait);
+            self.sync(last)?;
+        }
+    }
+
+    /// Makes every commit up to a version durable, and answers up to where everything is.
+    /// A version that was not handed out yet counts as the newest one.
+    pub fn sync(&self, up_to: Version) -> Result<Version, KvError> {
+        self.inner.sync(up_to)
+    }
+
+    /// The newest commit's version.
+    pub fn last(&self) -> Version {
+        self.inner.with(|store| store.last())
+    }
+
+    /// Makes everything durable and stops the background thread. Later calls still work.
+    pub fn close(&self) -> Result<Version, KvError> {
+        let durable = self.sync(self.last());
+        self.inner.flushes().closing = true;
+        self.inner.wake.notify_all();
+        if let Some(flusher) = self.flusher.lock().expect(POISONED).take() {
+            // A panic of the flusher was reported by its thread; what is durable is known above.
+            let _ = flusher.join();
+        }
+        durable
+    }
+}
+
+impl Drop for EmbeddedKv {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(
+                ?error,
+                "the last metadata flush failed; commits since the one before are lost"
+            );
+        }
+    }
+}
+
+impl Shared<Store<RedbSnapshot>> for Inner {
+    fn with<R>(&self, look: impl FnOnce(&Store<RedbSnapshot>) -> R) -> R {
+        look(&self.store.read().expect(POISONED))
+    }
+
+    fn with_mut<R>(&self, change: impl FnOnce(&mut Store<RedbSnapshot>) -> R) -> R {
+        change(&mut self.store.write().expect(POISONED))
+    }
+}
+
+impl Inner {
+    fn sync(&self, up_to: Version) -> Result<Version, KvError> {
+        loop {
+            let seen = self.flushes().finished;
+            match self.with_mut(|store| store.sync_step(up_to))? {
+                SyncStep::Durable(version) => return Ok(version),
+                SyncStep::Flush(flush) => self.perform(flush)?,
+                SyncStep::Wait => {
+                    let flushes = self.flushes();
+                    drop(
+                        self.finished
+                            .wait_while(flushes, |flushes| flushes.finished == seen)
+                            .expect(POISONED),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Page bytes, then metadata, then everybody who waits.
+    fn perform(&self, mut flush: Flush) -> Result<(), KvError> {
+        let outcome = self.sync_pages(&mut flush).and_then(|()| self.engine.apply(&flush.batch));
+        drop(flush);
+        let flushed = self.with_mut(|store| store.finish_flush(outcome));
+        self.flushes().finished += 1;
+        self.finished.notify_all();
+        flushed.map(drop)
+    }
+
+    fn sync_pages(&self, flush: &mut Flush) -> Result<(), EngineError> {
+        let barrier = self.barrier.read().expect(POISONED).clone();
+        let Some(barrier) = barrier else { return Ok(()) };
+        match barrier.sync_before() {
+            Ok(mark) => {
+                flush.batch.set_mark(mark);
+                Ok(())
+            }
+            Err(PageError::NoSpace) => Err(EngineError::NoSpace),
+            Err(PageError::Corrupt { .. }) => Err(EngineError::Corrupt),
+            Err(PageError::Io | PageError::Missing | PageError::Unavailable) => {
+                Err(EngineError::Io(rustix::io::Errno::IO.raw_os_error()))
+            }
+        }
+    }
+
+    fn want_flush(&self) {
+        if !self.flush_wanted.swap(true, Ordering::AcqRel) {
+            drop(self.flushes());
+            self.wake.notify_one();
+        }
+    }
+
+    /// The background thread.
+    fn flush_when_wanted(&self) {
+        loop {
+            let flushes = self.flushes();
+            let idle = |flushes: &mut Flushes| {
+                !flushes.closing && !self.flush_wanted.swap(false, Ordering::AcqRel)
+            };
+            let flushes = self.wake.wait_while(flushes, idle).expect(POISONED);
+            if flushes.closing {
+                return;
+            }
+            drop(flushes);
+            if let Some(flush) = self.with_mut(Store::begin_flush)
+                && let Err(error) = self.perform(flush)
+            {
+                tracing::warn!(?error, "a metadata flush in the background failed");
+            }
+        }
+    }
+
+    fn flushes(&self) -> MutexGuard<'_, Flushes> {
+        self.flushes.lock().expect(POISONED)
+    }
+}
