@@ -53,6 +53,8 @@ pub enum FsError {
     Damaged,
     /// A write-back failed earlier; reported once per handle.
     WriteBack,
+    /// The session was declared dead; nothing of it commits any more.
+    Fenced,
     /// The metadata store failed in a way that a new attempt may mend. Never leaves `meta::txn`.
     Kv(KvError),
 }
@@ -64,7 +66,7 @@ impl FsError {
             FsError::NotPermitted => 1,
             FsError::NotFound => 2,
             FsError::Interrupted => 4,
-            FsError::Damaged | FsError::WriteBack | FsError::Kv(_) => 5,
+            FsError::Damaged | FsError::WriteBack | FsError::Fenced | FsError::Kv(_) => 5,
             FsError::NoSuchAddress => 6,
             FsError::BadHandle => 9,
             FsError::Exists => 17,

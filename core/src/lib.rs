@@ -18,5 +18,7 @@ pub mod error;
 pub mod id;
 pub mod limits;
 pub mod local;
+pub mod meta;
 pub mod port;
+mod task;
 pub mod time;

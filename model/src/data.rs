@@ -161,10 +161,11 @@ impl Fs {
 
     /// What every change of contents does first: stamp, and drop set-id bits. Only for files.
     fn modify(&mut self, id: NodeId, caller: Caller, now: Time) -> &mut Data {
+        let drops = caller == Caller::Unprivileged && !self.has(Quirk::WriteKeepsSetId);
         let node = self.node_mut(id);
         node.mtime = now;
         node.ctime = now;
-        if caller == Caller::Unprivileged {
+        if drops {
             node.drop_set_id();
         }
         match &mut node.body {

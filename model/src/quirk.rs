@@ -13,15 +13,6 @@ pub enum Quirk {
     ExchangeReplaces,
     /// A directory made in a set-group-ID directory does not inherit the bit.
     MkdirDropsSetGid,
-}
-
-impl Quirk {
-    /// Every planted bug.
-    pub const ALL: [Self; 5] = [
-        Self::LinkKeepsCtime,
-        Self::RenameForgetsParentLinks,
-        Self::TruncateKeepsTail,
-        Self::ExchangeReplaces,
-        Self::MkdirDropsSetGid,
-    ];
+    /// A write of an unprivileged caller leaves set-id bits alone.
+    WriteKeepsSetId,
 }

@@ -242,6 +242,36 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// Whether it would change the volume.
+    pub fn changes(&self) -> bool {
+        match self {
+            Operation::SetAttr { .. }
+            | Operation::Symlink { .. }
+            | Operation::MkNod { .. }
+            | Operation::MkDir { .. }
+            | Operation::Unlink { .. }
+            | Operation::RmDir { .. }
+            | Operation::Rename { .. }
+            | Operation::Link { .. }
+            | Operation::Create { .. }
+            | Operation::Write { .. } => true,
+            Operation::Open { flags, .. } => flags.writes() || flags.truncates(),
+            _ => false,
+        }
+    }
+
+    /// Bytes of file data it carries.
+    pub fn payload(&self) -> u64 {
+        if let Operation::Write { data, .. } = self { data.len() as u64 } else { 0 }
+    }
+
+    /// Whether the kernel waits for an answer.
+    pub fn wants_reply(&self) -> bool {
+        !matches!(self, Operation::Forget { .. } | Operation::Interrupt { .. })
+    }
+}
+
 /// FUSE_SETATTR's fields; `None` leaves one as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAttr {
@@ -275,6 +305,9 @@ pub enum SetTime {
 pub struct OpenFlags(pub u32);
 
 impl OpenFlags {
+    /// O_TRUNC.
+    pub const TRUNC: u32 = 0o1000;
+
     /// O_WRONLY or O_RDWR.
     pub fn writes(self) -> bool {
         self.0 & 0o3 != 0
@@ -285,7 +318,7 @@ impl OpenFlags {
     }
     /// O_TRUNC; arrives only when FUSE_ATOMIC_O_TRUNC was negotiated, or with CREATE.
     pub fn truncates(self) -> bool {
-        self.0 & 0o1000 != 0
+        self.0 & OpenFlags::TRUNC != 0
     }
     /// O_APPEND.
     pub fn appends(self) -> bool {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::time::{ClockId, clock_gettime};
 use vellum_model::{
-    AccessTimes, Attr, Compare, Error, Follow, Fs, Kind, New, NodeId, Op, Outcome, Quirk, Syscalls,
-    Time, diff,
+    AccessTimes, Attr, Caller, Compare, Error, Follow, Fs, Kind, New, NodeId, Op, Outcome, Quirk,
+    Syscalls, Time, diff,
 };
 
 use crate::differences::Flavor;
@@ -25,6 +25,7 @@ const TICK_EVERY: usize = 16;
 pub(crate) struct Scope {
     pub(crate) dir: PathBuf,
     pub(crate) flavor: Flavor,
+    pub(crate) caller: Caller,
     skip: Vec<String>,
     /// Each change of a node that was looked at before gives it a new time (multigrain timestamps).
     fine_stamps: bool,
@@ -47,11 +48,11 @@ pub(crate) struct Tally {
 }
 
 impl Scope {
-    pub(crate) fn new(dir: PathBuf, skip: &str) -> Self {
+    pub(crate) fn new(dir: PathBuf, caller: Caller, skip: &str) -> Self {
         let skip = skip.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
         let fine_stamps = has_fine_stamps(&dir);
         let flavor = Flavor::of(&dir);
-        Self { dir, skip, flavor, fine_stamps }
+        Self { dir, skip, flavor, caller, fine_stamps }
     }
 
     /// Calls that this filesystem does not do or does otherwise by design.
@@ -77,10 +78,11 @@ impl Scope {
 }
 
 /// A model with an empty `/w`, as each run begins.
-pub(crate) fn fresh() -> Syscalls {
+pub(crate) fn fresh(caller: Caller) -> Syscalls {
     let fs =
         Fs::new(New::perm(0o755), Time::new(CLOCK_START, 0)).with_access_times(AccessTimes::Strict);
     let mut model = Syscalls::new(fs);
+    model.caller = caller;
     let made =
         model.apply(&Op::Mkdir { path: b"/w".to_vec(), perm: 0o755 }, Time::new(CLOCK_START, 0));
     assert_eq!(made, Outcome::Done);
@@ -175,7 +177,7 @@ impl<'a> Pair<'a> {
         assert_eq!(made, Ok(Outcome::Done));
         let mut pair = Self {
             scope,
-            model: fresh(),
+            model: fresh(scope.caller),
             planted: false,
             real,
             seen: BTreeMap::new(),

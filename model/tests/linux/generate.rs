@@ -13,14 +13,18 @@ const PATHS_MAX: usize = 40;
 /// No mode that is sticky and world-writable at once: `fs.protected_*` would refuse links there.
 const MODES: [u16; 10] =
     [0o644, 0o755, 0o600, 0o777, 0o2755, 0o4755, 0o6755, 0o2644, 0o1755, 0o000];
-const OWNERS: [u32; 4] = [0, 1, 1000, 65533];
+pub(crate) const OWNERS: [u32; 4] = [0, 1, 1000, 65533];
 const SLOTS: u64 = 4;
 
 /// `count` calls that begin in an empty `/w`.
 pub(crate) fn generate(seed: u64, count: usize, scope: &Scope) -> Vec<Op> {
     let mut plan = Vec::with_capacity(count);
-    let mut generator =
-        Generator { rng: SplitMix(seed), model: fresh(), known: Vec::new(), removes: false };
+    let mut generator = Generator {
+        rng: SplitMix(seed),
+        model: fresh(scope.caller),
+        known: Vec::new(),
+        removes: false,
+    };
     while plan.len() < count {
         generator.learn();
         let op = generator.op();

@@ -1,0 +1,152 @@
+//! getattr and setattr, and the merge of committed attributes with what is still buffered.
+
+use super::file::FileState;
+use super::tasks::done;
+use super::{Client, Mounted};
+use crate::error::FsResult;
+use crate::id::{Handle, Ino, RequestId};
+use crate::meta::attrs::{Attrs, blocks};
+use crate::meta::ops::lookup::getattr;
+use crate::meta::ops::setattr::setattr;
+use crate::meta::txn::transact;
+use crate::port::Point;
+use crate::port::kernel::{Attr, Caller, Entry, Operation, Reply, Request, SetAttr};
+use crate::port::meta_kv::Version;
+
+impl Client {
+    /// FUSE_GETATTR.
+    pub(super) fn getattr(&mut self, mounted: Mounted, id: RequestId, ino: Ino) {
+        self.spawn(id, move |cx| async move {
+            let (result, point) = transact!(&cx, &mounted.volume, |txn| getattr(txn, ino).await);
+            done(move |client| match result {
+                Ok(attrs) => match client.merged(ino, &attrs, point) {
+                    Some(attr) => client.reply_attr(id, attr, point),
+                    None => client.getattr(mounted, id, ino),
+                },
+                Err(error) => client.reply(id, Reply::Error(error), point),
+            })
+        });
+    }
+
+    /// FUSE_SETATTR.
+    pub(super) fn setattr(
+        &mut self,
+        mounted: Mounted,
+        id: RequestId,
+        (_caller, ino, handle, set): (Caller, Ino, Option<Handle>, SetAttr),
+    ) {
+        let op = Operation::SetAttr { ino, handle, set };
+        self.change_attrs(mounted, id, (ino, set), op, move |client, result, point| match result {
+            Ok(attrs) => {
+                let attr = client.merged(ino, &attrs, point).unwrap_or_else(|| attrs.attr(ino));
+                client.reply_attr(id, attr, point);
+            }
+            Err(error) => client.reply(id, Reply::Error(error), point),
+        });
+    }
+
+    /// Changes attributes, then goes on with `and_then`.
+    ///
+    /// A change of size or times comes after every buffered write: else a later flush would bring
+    /// truncated bytes back, or raise the time that was just set. A change of size has the inode to
+    /// itself.
+    pub(super) fn change_attrs(
+        &mut self,
+        mounted: Mounted,
+        id: RequestId,
+        (ino, set): (Ino, SetAttr),
+        op: Operation,
+        and_then: impl FnOnce(&mut Client, FsResult<Attrs>, Point) + Send + 'static,
+    ) {
+        let now = self.now.wall;
+        let sizes = set.size.is_some();
+        let inode = self.inodes.enter(ino);
+        if sizes && inode.exclusive {
+            return inode.parked.push((id, Request { caller: super::files::NOBODY, op }));
+        }
+        inode.exclusive |= sizes;
+        inode.pins += 1;
+        let settles = sizes || set.mtime.is_some() || set.atime.is_some();
+        self.spawn(id, move |cx| async move {
+            let settled = if settles { cx.settle(ino).await } else { Ok(false) };
+            let (result, point) = match settled {
+                Ok(_) => transact!(&cx, &mounted.volume, |txn| setattr(txn, ino, &set, now).await),
+                Err(error) => (Err(error), Point::Step),
+            };
+            done(move |client| {
+                client.note(point);
+                if result.is_ok() {
+                    client.attrs_changed(ino, sizes || set.mtime.is_some(), point);
+                }
+                if sizes && let Ok((_, Some(generation))) = &result {
+                    client.reclaim_generation(ino, *generation);
+                }
+                if sizes && let Some(inode) = client.inodes.get_mut(ino) {
+                    inode.exclusive = false;
+                }
+                and_then(client, result.map(|(attrs, _)| attrs), point);
+                client.unpark_inode(ino);
+                client.unpin(ino);
+            })
+        });
+    }
+
+    fn attrs_changed(&mut self, ino: Ino, data: bool, point: Point) {
+        let (Some(inode), Point::Commit(commit)) = (self.inodes.get_mut(ino), point) else {
+            return;
+        };
+        inode.changed = inode.changed.max(commit.version);
+        if data && let Some(file) = inode.file.as_deref_mut() {
+            file.reset();
+        }
+    }
+
+    /// Committed attributes with what is buffered. `None` if they were read before a change that
+    /// this mount has made since: they must be read again.
+    pub(super) fn merged(&self, ino: Ino, attrs: &Attrs, point: Point) -> Option<Attr> {
+        let mut attr = attrs.attr(ino);
+        let Some(inode) = self.inodes.get(ino) else { return Some(attr) };
+        if inode.changed > seen(point) {
+            return None;
+        }
+        if let Some(file) = inode.file.as_deref()
+            && !file.buffer.is_empty()
+        {
+            merge(&mut attr, file, attrs);
+        }
+        Some(attr)
+    }
+
+    pub(super) fn reply_attr(&mut self, id: RequestId, attr: Attr, point: Point) {
+        self.reply(id, Reply::Attr { attr, valid: self.config.attr_valid }, point);
+    }
+
+    /// An entry for the kernel; it counts a lookup.
+    pub(super) fn entry(&mut self, attr: Attr) -> Entry {
+        self.inodes.enter(attr.ino).lookups += 1;
+        Entry {
+            attr: Some(attr),
+            entry_valid: self.config.entry_valid,
+            attr_valid: self.config.attr_valid,
+        }
+    }
+}
+
+fn seen(point: Point) -> Version {
+    match point {
+        Point::Commit(commit) => commit.version,
+        Point::Snapshot(version) => version,
+        Point::Step => Version(u64::MAX),
+    }
+}
+
+fn merge(attr: &mut Attr, file: &FileState, attrs: &Attrs) {
+    attr.size = attr.size.max(file.buffer.end());
+    if let Some(mtime) = file.buffer.mtime() {
+        attr.mtime = mtime;
+        attr.ctime = attr.ctime.max(mtime);
+    }
+    let bytes =
+        attrs.usage.lo.saturating_add(i64::try_from(file.buffer.bytes()).unwrap_or(i64::MAX));
+    attr.blocks = blocks(bytes, attr.size);
+}

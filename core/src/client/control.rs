@@ -1,0 +1,281 @@
+//! Requests of the host: format, mount, sync, unmount, inspection, checking.
+
+use super::files::settle_all;
+use super::reclaim::left_behind;
+use super::tasks::done;
+use super::{Client, Mounted, Phase};
+
+use crate::error::{FsError, FsResult};
+use crate::id::{Ino, RequestId};
+use crate::meta::name::Names;
+use crate::meta::ops::format::format;
+use crate::meta::ops::inspect::inspect;
+use crate::meta::ops::volume::{self, Found};
+use crate::meta::record::{FORMAT, Pair, VolumeRecord};
+use crate::meta::txn::{Volume, transact};
+use crate::port::control::{Answer, Control, FormatOptions, Status, VolumeInfo};
+use crate::port::kernel::{Reply, StatFs};
+use crate::port::meta_kv::KvTraits;
+use crate::port::page_store::{PageReply, PageRequest, Space};
+use crate::port::{Effect, Point};
+use crate::task::{Ask, Cx};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+impl Client {
+    pub(super) fn control(&mut self, id: RequestId, control: Control) {
+        let mounted = match &self.phase {
+            Phase::Mounted(mounted) => Some(mounted.clone()),
+            _ => None,
+        };
+        match (control, mounted) {
+            (Control::Format(options), None) => self.format(id, options),
+            (Control::Mount, None) => self.mount(id),
+            (Control::Sync, Some(_)) => self.sync(id, Answer::Synced),
+            (Control::Unmount, Some(_)) => self.sync(id, Answer::Unmounted),
+            (Control::Unmount, None) => self.answer(id, Answer::Unmounted),
+            (Control::Info { ino }, Some(mounted)) => self.info(mounted, id, ino),
+            (Control::Status, Some(mounted)) => self.status(mounted, id),
+            (Control::Check { data }, Some(mounted)) => self.check(mounted, id, data),
+            (_, None) => self.answer(id, Answer::NotFormatted),
+            (_, Some(_)) => self.answer(id, Answer::Failed(FsError::Invalid)),
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, answer: Answer) {
+        self.tasks.answered(request);
+        self.effects.push_back(Effect::Answer { request, answer: Box::new(answer) });
+    }
+
+    /// A volume as it is before its record was read. What it does may be repeated, so it needs no
+    /// session ledger.
+    fn unknown_volume(&self) -> Arc<Volume> {
+        Arc::new(Volume {
+            names: Names::new([0; 16], 60),
+            incarnation: 0,
+            kv: KvTraits { may_be_unknown: false, ..self.config.kv },
+            wants_fence: self.config.kv.may_be_unknown,
+            session: self.config.session,
+            #[cfg(feature = "canary")]
+            canary: None,
+        })
+    }
+
+    fn volume(&self, record: &VolumeRecord) -> Mounted {
+        let volume = Volume {
+            names: Names::new(record.hash_key, record.hash_bits),
+            incarnation: record.incarnation,
+            kv: self.config.kv,
+            wants_fence: false,
+            session: self.config.session,
+            #[cfg(feature = "canary")]
+            canary: self.config.canary,
+        };
+        Mounted { volume: Arc::new(volume), info: info_of(record) }
+    }
+
+    fn format(&mut self, id: RequestId, options: FormatOptions) {
+        let (volume, now) = (self.unknown_volume(), self.now.wall);
+        self.spawn(id, move |cx| async move {
+            let (result, point) = transact!(&cx, &volume, |txn| format(txn, &options, now).await);
+            done(move |client| {
+                client.note(point);
+                let answer = match result {
+                    Ok((Found::Volume(record), true)) => Answer::Formatted(info_of(&record)),
+                    Ok((Found::Volume(record), false)) => {
+                        Answer::AlreadyFormatted(info_of(&record))
+                    }
+                    Ok((Found::Future(found), _)) => Answer::FutureFormat { found, known: FORMAT },
+                    Ok((Found::Nothing, _)) => Answer::NotFormatted,
+                    Err(error) => Answer::Failed(error),
+                };
+                client.answer_durably(id, answer);
+            })
+        });
+    }
+
+    /// Answers once everything committed so far is durable.
+    fn answer_durably(&mut self, id: RequestId, answer: Answer) {
+        self.spawn(id, move |cx| async move {
+            let told = cx.ask(Ask::Sync).await;
+            done(move |client| match client.synced(told) {
+                Ok(()) => client.answer(id, answer),
+                Err(error) => client.answer(id, Answer::Failed(error)),
+            })
+        });
+    }
+
+    fn mount(&mut self, id: RequestId) {
+        let unknown = self.unknown_volume();
+        let read_only = self.config.read_only;
+        self.spawn(id, move |cx| async move {
+            let (found, point) = transact!(&cx, &unknown, |txn| {
+                let found = volume::find(txn).await?;
+                if txn.wants_fence() && matches!(found, Found::Volume(_)) {
+                    volume::register(txn);
+                }
+                Ok(found)
+            });
+            let left = match (&found, read_only) {
+                (Ok(Found::Volume(_)), false) => left_behind(&cx, &unknown).await,
+                _ => Ok(Default::default()),
+            };
+            done(move |client| {
+                client.note(point);
+                let answer = match (found, left) {
+                    (Ok(Found::Volume(record)), Ok(left)) => {
+                        let mounted = client.volume(&record);
+                        let answer = Answer::Mounted(mounted.info);
+                        client.phase = Phase::Mounted(mounted);
+                        client.adopt_garbage(left);
+                        answer
+                    }
+                    (Ok(Found::Nothing), _) => Answer::NotFormatted,
+                    (Ok(Found::Future(found)), _) => Answer::FutureFormat { found, known: FORMAT },
+                    (Err(error), _) | (_, Err(error)) => Answer::Failed(error),
+                };
+                client.answer(id, answer);
+                client.unpark();
+            })
+        });
+    }
+
+    /// Everything buffered is committed, and everything committed durable.
+    fn sync(&mut self, id: RequestId, answer: Answer) {
+        let last = matches!(answer, Answer::Unmounted);
+        self.spawn(id, move |cx| async move {
+            let settled = settle_all(&cx).await;
+            let told = cx.ask(Ask::Sync).await;
+            done(move |client| {
+                let result = settled.and(client.synced(told));
+                if last {
+                    client.phase = Phase::Stopped;
+                    client.refuse_parked();
+                }
+                client.answer(id, result.map_or_else(Answer::Failed, |()| answer));
+            })
+        });
+    }
+
+    /// Nothing that waits will be served any more.
+    fn refuse_parked(&mut self) {
+        self.unpark();
+        let inodes: alloc::vec::Vec<Ino> = self.inodes.iter().map(|(ino, _)| ino).collect();
+        for ino in inodes {
+            self.unpark_inode(ino);
+        }
+    }
+
+    fn info(&mut self, mounted: Mounted, id: RequestId, ino: Ino) {
+        self.spawn(id, move |cx| async move {
+            let (result, _) = transact!(&cx, &mounted.volume, |txn| inspect(txn, ino).await);
+            done(move |client| {
+                let answer = match result {
+                    Ok(mut info) => {
+                        if let Some(file) = client.inodes.file(ino) {
+                            info.dirty = file.buffer.bytes();
+                            info.size = info.size.max(file.buffer.end());
+                        }
+                        Answer::Info(info)
+                    }
+                    Err(error) => Answer::Failed(error),
+                };
+                client.answer(id, answer);
+            })
+        });
+    }
+
+    fn status(&mut self, mounted: Mounted, id: RequestId) {
+        self.spawn(id, move |cx| async move {
+            let used = used(&cx, &mounted.volume).await;
+            let info = mounted.info;
+            done(move |client| {
+                let answer = match used {
+                    Ok((used, space)) => Answer::Status(client.status_of(info, used, space)),
+                    Err(error) => Answer::Failed(error),
+                };
+                client.answer(id, answer);
+            })
+        });
+    }
+
+    fn status_of(&self, volume: VolumeInfo, used: Pair, space: Space) -> Status {
+        Status {
+            volume: Some(volume),
+            inodes: used.hi.max(0) as u64,
+            bytes: used.lo.max(0) as u64,
+            space,
+            inodes_known: self.inodes.len() as u64,
+            handles: self.inodes.handles() as u64,
+            dirty: self.dirty,
+            dirty_max: self.config.dirty_max,
+            requests: self.tasks.requests() as u64,
+            unlinked: (self.inodes.unlinked() + self.reclaim.len()) as u64,
+            served: self.served,
+            conflicts: self.tasks.conflicts,
+        }
+    }
+
+    /// FUSE_STATFS.
+    pub(super) fn statfs(&mut self, mounted: Mounted, id: RequestId) {
+        self.spawn(id, move |cx| async move {
+            let used = used(&cx, &mounted.volume).await;
+            done(move |client| match used {
+                Ok((used, space)) => {
+                    client.reply(id, Reply::StatFs(statfs_of(used, space)), Point::Step)
+                }
+                Err(error) => client.fail(id, error),
+            })
+        });
+    }
+
+    fn check(&mut self, _mounted: Mounted, id: RequestId, _data: bool) {
+        self.answer(id, Answer::Failed(FsError::NotSupported));
+    }
+
+    /// FUSE_INTERRUPT. A request that took effect goes on; one that waits gives up.
+    pub(super) fn interrupt(&mut self, target: RequestId) {
+        self.tasks.interrupt(target);
+        if let Some(at) = self.parked.iter().position(|(id, _)| *id == target) {
+            self.parked.remove(at);
+            return self.fail(target, FsError::Interrupted);
+        }
+        let holder =
+            self.inodes.iter().find(|(_, inode)| inode.parked.iter().any(|(id, _)| *id == target));
+        if let Some((ino, _)) = holder
+            && let Some(inode) = self.inodes.get_mut(ino)
+        {
+            inode.parked.retain(|(id, _)| *id != target);
+            self.fail(target, FsError::Interrupted);
+        }
+    }
+}
+
+fn info_of(record: &VolumeRecord) -> VolumeInfo {
+    VolumeInfo { volume: record.volume, format: record.format, created: record.created }
+}
+
+/// Inodes and bytes in use, and what the page store has room for.
+async fn used(cx: &Cx, volume: &Arc<Volume>) -> FsResult<(Pair, Space)> {
+    let (used, _) = transact!(cx, volume, |txn| volume::usage(txn).await);
+    match cx.page(PageRequest::Space).await {
+        Ok(PageReply::Space(space)) => Ok((used?, space)),
+        Ok(_) => Err(FsError::Damaged),
+        Err(error) => Err(error.into()),
+    }
+}
+
+const BLOCK: u64 = 4096;
+
+fn statfs_of(used: Pair, space: Space) -> StatFs {
+    let inodes = used.hi.max(0) as u64;
+    StatFs {
+        block_size: BLOCK as u32,
+        blocks: space.total / BLOCK,
+        blocks_free: space.free / BLOCK,
+        // Inodes cost nothing but space in the metadata store.
+        files: inodes + space.free / BLOCK,
+        files_free: space.free / BLOCK,
+        name_max: crate::limits::NAME_MAX as u32,
+    }
+}

@@ -1,0 +1,287 @@
+//! Write-back: sealed sub-buffers are appended as segments, then committed in their order.
+//!
+//! Appends of one inode overlap; commits do not: one in flight, oldest first, so that a file is
+//! always a prefix of its writes. What fails stays in memory and is tried again.
+
+use super::file::{Stage, Step};
+use super::tasks::{TaskId, done};
+use super::{Client, Phase};
+use crate::data::extent_map::Source;
+use crate::data::write_buffer::{LogExtentPlace, SubBufferId};
+use crate::data::write_log::LogExtent;
+use crate::error::{FsError, FsResult};
+use crate::id::{Ino, SegmentId};
+use crate::limits::LOG_BYTES_MAX;
+use crate::meta::ops::flush::{Flush, Flushed, flush};
+use crate::meta::txn::{Volume, transact};
+use crate::port::page_store::{PageRequest, SegmentDraft};
+use crate::port::{Point, Severity};
+use crate::task::Told;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+impl Client {
+    /// Answers a task when everything buffered of an inode so far is committed.
+    pub(super) fn settle(&mut self, task: TaskId, ino: Ino) {
+        match self.start_flush(ino) {
+            None => self.tasks.tell(task, Told::Settled(Ok(false))),
+            Some(last) => {
+                if let Some(file) = self.inodes.file_mut(ino) {
+                    file.settling.push((last, task));
+                }
+                self.advance_flush(ino);
+            }
+        }
+    }
+
+    /// Sends everything buffered on its way and tells which inodes that concerns.
+    pub(super) fn settle_all(&mut self, task: TaskId) {
+        let dirty = self.start_all_flushes();
+        self.tasks.tell(task, Told::Dirty(dirty));
+    }
+
+    pub(super) fn start_all_flushes(&mut self) -> Vec<Ino> {
+        let dirty =
+            self.inodes.with_files().filter(|(_, f)| !f.buffer.is_empty()).map(|(ino, _)| ino);
+        let dirty: Vec<Ino> = dirty.collect();
+        for ino in &dirty {
+            self.start_flush(*ino);
+            self.advance_flush(*ino);
+        }
+        dirty
+    }
+
+    /// Buffered writes that have their age go on their way.
+    pub(super) fn flush_aged(&mut self) {
+        let now = self.now.mono;
+        let age = self.config.flush_after;
+        let old =
+            |oldest: Option<crate::time::Instant>| oldest.is_some_and(|t| now.since(t) >= age);
+        let aged =
+            self.inodes.with_files().filter(|(_, f)| old(f.buffer.oldest())).map(|(ino, _)| ino);
+        for ino in aged.collect::<Vec<_>>() {
+            self.start_flush(ino);
+            self.advance_flush(ino);
+        }
+        if self.dirty > 0 {
+            self.arm_flush();
+        }
+    }
+
+    /// Seals what is open. Returns the newest sealed sub-buffer, if there is any.
+    fn start_flush(&mut self, ino: Ino) -> Option<SubBufferId> {
+        let file = self.inodes.file_mut(ino)?;
+        file.buffer.seal();
+        file.buffer.sealed().last().map(|sub| sub.id())
+    }
+
+    /// Takes every sealed sub-buffer of an inode as far as it can go now.
+    pub(super) fn advance_flush(&mut self, ino: Ino) {
+        let Phase::Mounted(mounted) = &self.phase else { return };
+        let volume = mounted.volume.clone();
+        let Some(file) = self.inodes.file_mut(ino) else { return };
+        let newest = file.pipeline.back().map(|stage| stage.id);
+        let fresh: Vec<_> = file
+            .buffer
+            .sealed()
+            .filter(|sub| newest.is_none_or(|newest| sub.id() > newest))
+            .map(|sub| (sub.id(), sub.payload_len()))
+            .collect();
+        for (id, len) in fresh {
+            self.begin_stage(&volume, ino, id, len);
+        }
+        self.commit_oldest(volume, ino);
+    }
+
+    fn begin_stage(&mut self, volume: &Volume, ino: Ino, id: SubBufferId, len: u32) {
+        let carried = u64::from(len) <= LOG_BYTES_MAX.min(u64::from(volume.kv.value_bytes_max));
+        let segment = SegmentId { session: self.config.session, sequence: self.segments + 1 };
+        let Some(file) = self.inodes.file_mut(ino) else { return };
+        if carried {
+            return file.pipeline.push_back(Stage { id, step: Step::Appended(None) });
+        }
+        let Some(sub) = file.buffer.sub_buffer(id) else { return };
+        let (payload, _) = sub.layout();
+        let draft = SegmentDraft { id: segment, payload, len };
+        #[allow(unused_mut)]
+        let mut step = Step::Appending;
+        #[cfg(feature = "canary")]
+        if volume.planted(crate::canary::Canary::CommitBeforeData) {
+            step = Step::Appended(Some((segment, len)));
+        }
+        file.pipeline.push_back(Stage { id, step });
+        self.segments += 1;
+        self.spawn_own(move |cx| async move {
+            let result = cx.page(PageRequest::Append(draft)).await;
+            done(move |client| {
+                client.appended(ino, id, (segment, len), result.map(|_| ()).map_err(FsError::from))
+            })
+        });
+    }
+
+    fn appended(
+        &mut self,
+        ino: Ino,
+        id: SubBufferId,
+        segment: (SegmentId, u32),
+        result: FsResult<()>,
+    ) {
+        let Some(file) = self.inodes.file_mut(ino) else { return };
+        match result {
+            Ok(()) => {
+                if let Some(stage) =
+                    file.pipeline.iter_mut().find(|s| s.id == id && s.step == Step::Appending)
+                {
+                    stage.step = Step::Appended(Some(segment));
+                }
+                self.advance_flush(ino);
+            }
+            Err(error) => self.append_failed(ino, id, error),
+        }
+    }
+
+    fn commit_oldest(&mut self, volume: Arc<Volume>, ino: Ino) {
+        let Some(file) = self.inodes.file_mut(ino) else { return };
+        let Some(oldest) = file.pipeline.front_mut() else { return };
+        let (id, Step::Appended(segment)) = (oldest.id, oldest.step) else { return };
+        oldest.step = Step::Committing;
+        let Some(sub) = file.buffer.sub_buffer(id) else { return };
+        let (payload, places) = sub.layout();
+        let flushing = Flush {
+            ino,
+            extents: extents(&payload, &places, segment.map(|(segment, _)| segment)),
+            segment,
+            end: sub.end(),
+            mtime: sub.mtime(),
+        };
+        self.spawn_own(move |cx| async move {
+            let (result, point) = transact!(&cx, &volume, |txn| flush(txn, &flushing).await);
+            let (end, mtime) = (flushing.end, flushing.mtime);
+            done(move |client| {
+                client.note(point);
+                match result {
+                    Ok(flushed) => client.flushed(ino, id, point, flushed, (end, mtime)),
+                    Err(error) => client.commit_failed(ino, Step::Appended(segment), error),
+                }
+            })
+        });
+    }
+
+    fn flushed(
+        &mut self,
+        ino: Ino,
+        id: SubBufferId,
+        point: Point,
+        flushed: Flushed,
+        (end, mtime): (u64, crate::time::WallTime),
+    ) {
+        let Some(inode) = self.inodes.get_mut(ino) else { return };
+        let Some(file) = inode.file.as_deref_mut() else { return };
+        let before = file.buffer.bytes();
+        file.buffer.complete(id);
+        let stage = file.pipeline.pop_front();
+        assert!(stage.is_some_and(|s| s.id == id), "sub-buffers commit in their order");
+        match point {
+            Point::Commit(commit) => {
+                inode.changed = commit.version;
+                file.apply(commit, flushed, end);
+                file.saw_mtime(mtime);
+            }
+            // The inode is gone: so is everything that was buffered for it.
+            _ => file.buffer.discard_all(),
+        }
+        if file.buffer.is_empty() {
+            file.pipeline.clear();
+        }
+        let freed = before - file.buffer.bytes();
+        let empty = file.buffer.is_empty();
+        let (ready, waiting) =
+            core::mem::take(&mut file.settling).into_iter().partition(|w| empty || w.0 <= id);
+        file.settling = waiting;
+        let ready: Vec<(SubBufferId, TaskId)> = ready;
+        self.dirty -= freed;
+        for (_, task) in ready {
+            self.tasks.tell(task, Told::Settled(Ok(true)));
+        }
+        self.flush_trouble = None;
+        self.advance_flush(ino);
+        self.unpark_inode(ino);
+        self.unpark();
+        self.let_go(ino);
+    }
+
+    /// An append failed: this sub-buffer and the later ones start over at the next attempt.
+    fn append_failed(&mut self, ino: Ino, id: SubBufferId, error: FsError) {
+        if let Some(file) = self.inodes.file_mut(ino) {
+            file.pipeline.retain(|stage| stage.id < id);
+        }
+        self.write_back_failed(ino, error);
+    }
+
+    /// A commit failed: its segment is in place, only the transaction is tried again.
+    fn commit_failed(&mut self, ino: Ino, step: Step, error: FsError) {
+        if let Some(stage) = self.inodes.file_mut(ino).and_then(|f| f.pipeline.front_mut()) {
+            stage.step = step;
+        }
+        self.write_back_failed(ino, error);
+    }
+
+    /// The bytes stay in memory; whoever waits learns of it.
+    fn write_back_failed(&mut self, ino: Ino, error: FsError) {
+        self.report(
+            Severity::Error,
+            format!("writing back inode {ino} failed: {error:?}; its bytes stay buffered and are tried again"),
+        );
+        self.flush_trouble = Some(error);
+        let Some(file) = self.inodes.file_mut(ino) else { return };
+        file.errors.count += 1;
+        file.errors.last = Some(error);
+        for (_, task) in core::mem::take(&mut file.settling) {
+            self.tasks.tell(task, Told::Settled(Err(error)));
+        }
+        self.arm_flush();
+        self.unpark_inode(ino);
+        self.unpark();
+        self.let_go(ino);
+    }
+}
+
+/// The extents as the log names them: in a segment, or carrying their bytes.
+fn extents(
+    payload: &[Bytes],
+    places: &[LogExtentPlace],
+    segment: Option<SegmentId>,
+) -> Vec<LogExtent> {
+    let mut carried = Carried(payload);
+    let named = places.iter().map(|place| LogExtent {
+        offset: place.offset,
+        len: place.len,
+        source: match segment {
+            Some(segment) => Source::Segment { segment, offset: place.payload_offset },
+            None => Source::Bytes(carried.take(place.len as usize)),
+        },
+    });
+    named.collect()
+}
+
+/// Takes runs from a payload; a run of several pieces is joined (at most [`LOG_BYTES_MAX`] bytes).
+struct Carried<'a>(&'a [Bytes]);
+
+impl Carried<'_> {
+    fn take(&mut self, len: usize) -> Bytes {
+        let mut joined = Vec::new();
+        while let Some((first, rest)) = self.0.split_first() {
+            self.0 = rest;
+            if joined.is_empty() && first.len() == len {
+                return first.clone();
+            }
+            joined.extend_from_slice(first);
+            if joined.len() >= len {
+                break;
+            }
+        }
+        Bytes::from(joined)
+    }
+}

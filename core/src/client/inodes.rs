@@ -1,0 +1,160 @@
+//! The inode table: what the kernel knows, what is open, what is buffered; and the open files.
+
+use super::file::FileState;
+use crate::error::{FsError, FsResult};
+use crate::id::{Handle, Ino, RequestId};
+use crate::port::kernel::Request;
+use crate::port::meta_kv::Version;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// One inode that the kernel or a handle knows.
+#[derive(Default)]
+pub(super) struct Inode {
+    /// Lookups handed out and not given back.
+    pub(super) lookups: u64,
+    /// Open handles.
+    pub(super) opens: u32,
+    /// Tasks that work on it and must find it again.
+    pub(super) pins: u32,
+    /// Its last name is gone: it is reclaimed when nothing holds it any more.
+    pub(super) unlinked: bool,
+    /// A truncate (or the like) is under way: reads and writes wait.
+    pub(super) exclusive: bool,
+    /// Data, while it is open or has buffered writes.
+    pub(super) file: Option<Box<FileState>>,
+    /// Requests that wait for a load, for room in the buffer, or for a truncate.
+    pub(super) parked: Vec<(RequestId, Request)>,
+    /// The version of the last change of this inode that went through this mount: attributes read
+    /// before it are stale.
+    pub(super) changed: Version,
+}
+
+/// An open file or directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenFile {
+    pub(super) ino: Ino,
+    /// Write-back errors of the inode up to this number were reported here.
+    pub(super) errors_seen: u64,
+}
+
+/// All inodes and handles of a mount.
+#[derive(Default)]
+pub(super) struct Inodes {
+    table: BTreeMap<Ino, Inode>,
+    handles: BTreeMap<Handle, OpenFile>,
+    next_handle: u64,
+}
+
+impl Inodes {
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn handles(&self) -> usize {
+        self.handles.len()
+    }
+
+    pub(super) fn get(&self, ino: Ino) -> Option<&Inode> {
+        self.table.get(&ino)
+    }
+
+    pub(super) fn get_mut(&mut self, ino: Ino) -> Option<&mut Inode> {
+        self.table.get_mut(&ino)
+    }
+
+    /// The inode's entry, made if there is none.
+    pub(super) fn enter(&mut self, ino: Ino) -> &mut Inode {
+        self.table.entry(ino).or_default()
+    }
+
+    pub(super) fn file(&self, ino: Ino) -> Option<&FileState> {
+        self.table.get(&ino)?.file.as_deref()
+    }
+
+    pub(super) fn file_mut(&mut self, ino: Ino) -> Option<&mut FileState> {
+        self.table.get_mut(&ino)?.file.as_deref_mut()
+    }
+
+    /// Inodes with data in memory.
+    pub(super) fn with_files(&self) -> impl Iterator<Item = (Ino, &FileState)> {
+        self.table.iter().filter_map(|(ino, inode)| Some((*ino, inode.file.as_deref()?)))
+    }
+
+    /// Removed inodes that something still holds.
+    pub(super) fn unlinked(&self) -> usize {
+        self.table.values().filter(|inode| inode.unlinked).count()
+    }
+
+    /// Every entry with its number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Ino, &Inode)> {
+        self.table.iter().map(|(ino, inode)| (*ino, inode))
+    }
+
+    /// Removes the entry if nothing holds it; says whether the inode waits for reclaim.
+    pub(super) fn release_unheld(&mut self, ino: Ino) -> Option<bool> {
+        let inode = self.table.get_mut(&ino)?;
+        if inode.opens == 0
+            && inode.pins == 0
+            && let Some(file) = &inode.file
+            && (inode.unlinked || file.is_clean())
+            && !file.is_committing()
+        {
+            inode.file = None;
+        }
+        let held = inode.lookups > 0
+            || inode.opens > 0
+            || inode.pins > 0
+            || inode.file.is_some()
+            || inode.exclusive
+            || !inode.parked.is_empty();
+        if held {
+            return None;
+        }
+        self.table.remove(&ino).map(|inode| inode.unlinked)
+    }
+
+    /// Opens a handle.
+    pub(super) fn open(&mut self, ino: Ino) -> Handle {
+        self.next_handle += 1;
+        let handle = Handle(self.next_handle);
+        let inode = self.enter(ino);
+        inode.opens += 1;
+        let errors_seen = inode.file.as_ref().map_or(0, |f| f.errors.count);
+        self.handles.insert(handle, OpenFile { ino, errors_seen });
+        handle
+    }
+
+    /// Closes a handle.
+    pub(super) fn close(&mut self, handle: Handle) -> FsResult<Ino> {
+        let open = self.handles.remove(&handle).ok_or(FsError::BadHandle)?;
+        if let Some(inode) = self.table.get_mut(&open.ino) {
+            inode.opens -= 1;
+        }
+        Ok(open.ino)
+    }
+
+    /// An open handle, if it is one of this inode.
+    pub(super) fn handle(&self, ino: Ino, handle: Handle) -> FsResult<OpenFile> {
+        self.handles.get(&handle).filter(|h| h.ino == ino).copied().ok_or(FsError::BadHandle)
+    }
+
+    /// An open handle of whatever inode.
+    pub(super) fn any_handle(&self, handle: Handle) -> FsResult<OpenFile> {
+        self.handles.get(&handle).copied().ok_or(FsError::BadHandle)
+    }
+
+    /// The write-back error that this handle has not reported yet, once.
+    pub(super) fn take_error(&mut self, handle: Handle) -> FsResult<()> {
+        let Some(open) = self.handles.get_mut(&handle) else { return Err(FsError::BadHandle) };
+        let Some(file) = self.table.get(&open.ino).and_then(|i| i.file.as_deref()) else {
+            return Ok(());
+        };
+        if file.errors.count > open.errors_seen {
+            open.errors_seen = file.errors.count;
+            return Err(file.errors.last.unwrap_or(FsError::WriteBack));
+        }
+        Ok(())
+    }
+}

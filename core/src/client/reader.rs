@@ -1,0 +1,206 @@
+//! read: buffered writes over committed extents over zeros.
+
+use super::file::Span;
+use super::tasks::done;
+use super::{Client, Mounted};
+use crate::error::FsError;
+use crate::id::{Handle, Ino, RequestId, SegmentId};
+use crate::limits::{FILE_SIZE_MAX, IO_SIZE_MAX};
+use crate::meta::ops::load::load_region;
+use crate::meta::txn::transact;
+use crate::port::kernel::{Caller, Operation, Piece, Pieces, Reply, Request};
+use crate::port::page_store::{PageError, PageReply, PageRequest};
+use crate::port::{Point, Severity};
+use crate::task::{Ask, Told};
+use alloc::format;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// A read that needs the page store: pieces with gaps, and what fills each gap.
+struct ReadPlan {
+    pieces: Pieces,
+    /// Which piece, from where.
+    fetches: Vec<(usize, SegmentId, u32, u32)>,
+}
+
+impl Client {
+    /// FUSE_READ.
+    pub(super) fn read(
+        &mut self,
+        mounted: Mounted,
+        id: RequestId,
+        (caller, ino, handle, offset, len): (Caller, Ino, Handle, u64, u32),
+    ) {
+        if let Err(error) = self.inodes.handle(ino, handle) {
+            return self.fail(id, error);
+        }
+        let request = Request { caller, op: Operation::Read { ino, handle, offset, len } };
+        let inode = self.inodes.enter(ino);
+        if inode.exclusive {
+            return inode.parked.push((id, request));
+        }
+        let Some(size) = inode.file.as_deref().and_then(|f| f.size()) else {
+            return self.load(mounted, ino, (id, request));
+        };
+        let end =
+            offset.saturating_add(u64::from(len.min(IO_SIZE_MAX))).min(size).min(FILE_SIZE_MAX);
+        let range = offset.min(end)..end;
+        let missing = inode.file.as_deref_mut().and_then(|f| f.missing_region(&range));
+        match missing {
+            Some((region, begin)) => {
+                inode.parked.push((id, request));
+                if begin {
+                    self.load_region(mounted, ino, region);
+                }
+            }
+            None => self.read_loaded(id, ino, range, true),
+        }
+    }
+
+    fn load_region(&mut self, mounted: Mounted, ino: Ino, region: u64) {
+        let Some(file) = self.inodes.file(ino) else { return };
+        let Some(committed) = file.committed() else { return };
+        let (epoch, generation) = (file.epoch, committed.generation);
+        self.spawn_own(move |cx| async move {
+            let volume = &mounted.volume;
+            let (result, point) =
+                transact!(&cx, volume, |txn| load_region(txn, ino, generation, region).await);
+            done(move |client| {
+                match (result, point) {
+                    (Ok(map), Point::Snapshot(version)) => {
+                        if let Some(file) = client.inodes.file_mut(ino) {
+                            file.region_loaded(epoch, region, map, version);
+                        }
+                    }
+                    (result, _) => {
+                        if let Some(file) = client.inodes.file_mut(ino) {
+                            file.region_failed(epoch, region);
+                        }
+                        client.fail_parked(ino, result.err().unwrap_or(FsError::Damaged));
+                    }
+                }
+                client.unpark_inode(ino);
+                client.let_go(ino);
+            })
+        });
+    }
+
+    /// Answers from memory, or fetches what is missing. `retry`: a missing segment may mean that
+    /// what is known is old.
+    fn read_loaded(&mut self, id: RequestId, ino: Ino, range: Range<u64>, retry: bool) {
+        let Some(plan) = self.plan_read(ino, range.clone()) else {
+            return self.fail(id, FsError::Damaged);
+        };
+        if plan.fetches.is_empty() {
+            return self.reply(id, Reply::Data(plan.pieces), Point::Step);
+        }
+        self.pin(ino);
+        self.spawn(id, move |cx| async move {
+            let requests = plan.fetches.iter();
+            let requests = requests.map(|(_, segment, offset, len)| PageRequest::Read {
+                segment: *segment,
+                offset: *offset,
+                len: *len,
+            });
+            let told = cx.ask(Ask::Pages(requests.collect())).await;
+            let replies = if let Told::Pages(replies) = told { replies } else { Vec::new() };
+            done(move |client| {
+                client.read_fetched(id, (ino, range, retry), plan, replies);
+                client.unpin(ino);
+            })
+        });
+    }
+
+    fn read_fetched(
+        &mut self,
+        id: RequestId,
+        (ino, range, retry): (Ino, Range<u64>, bool),
+        mut plan: ReadPlan,
+        replies: Vec<Result<PageReply, PageError>>,
+    ) {
+        for ((piece, segment, offset, len), reply) in plan.fetches.iter().zip(replies) {
+            let error = match reply {
+                Ok(PageReply::Data(bytes)) if bytes.len() == *len as usize => {
+                    plan.pieces[*piece] = Piece::Bytes(bytes);
+                    continue;
+                }
+                Ok(_) => PageError::Io,
+                Err(error) => error,
+            };
+            if error == PageError::Missing && retry {
+                return self.read_again(id, ino, range);
+            }
+            self.report(
+                Severity::Error,
+                format!(
+                    "reading inode {ino}, bytes {}..{}: segment {segment}, payload {offset}+{len}: {error:?}",
+                    range.start, range.end
+                ),
+            );
+            return self.fail(id, FsError::Damaged);
+        }
+        self.reply(id, Reply::Data(plan.pieces), Point::Step);
+    }
+
+    /// A segment was gone: the extents are read afresh before anybody hears of an error.
+    fn read_again(&mut self, id: RequestId, ino: Ino, range: Range<u64>) {
+        let super::Phase::Mounted(mounted) = &self.phase else {
+            return self.fail(id, FsError::ShuttingDown);
+        };
+        let volume = mounted.volume.clone();
+        self.pin(ino);
+        if let Some(file) = self.inodes.file_mut(ino) {
+            file.reset();
+        }
+        self.spawn(id, move |cx| async move {
+            let (result, point) = transact!(&cx, &volume, |txn| {
+                let (attrs, inline) = crate::meta::ops::load::load_file(txn, ino).await?;
+                let generation = attrs.core.generation;
+                let first = range.start / crate::limits::REGION_SIZE;
+                let last = (range.end - 1) / crate::limits::REGION_SIZE;
+                let mut maps = Vec::new();
+                for region in first..=last {
+                    maps.push((region, load_region(txn, ino, generation, region).await?));
+                }
+                Ok((attrs, inline, maps))
+            });
+            done(move |client| {
+                match (result, point) {
+                    (Ok((attrs, inline, maps)), Point::Snapshot(version)) => {
+                        if let Some(file) = client.inodes.file_mut(ino) {
+                            file.reloaded(&attrs, inline, maps, version);
+                        }
+                        client.read_loaded(id, ino, range, false);
+                    }
+                    (result, _) => client.fail(id, result.err().unwrap_or(FsError::Damaged)),
+                }
+                client.unpin(ino);
+            })
+        });
+    }
+
+    fn plan_read(&self, ino: Ino, range: Range<u64>) -> Option<ReadPlan> {
+        let file = self.inodes.file(ino)?;
+        let committed = file.committed()?;
+        let mut plan = ReadPlan { pieces: Pieces::new(), fetches: Vec::new() };
+        file.buffer.visit(range, |part, buffered| match buffered {
+            Some(bytes) => plan.pieces.push(Piece::Bytes(bytes)),
+            None => committed.visit(part, |part, span| plan.push(part, span)),
+        });
+        Some(plan)
+    }
+}
+
+impl ReadPlan {
+    fn push(&mut self, part: Range<u64>, span: Span) {
+        let len = (part.end - part.start) as u32;
+        match span {
+            Span::Bytes(bytes) => self.pieces.push(Piece::Bytes(bytes)),
+            Span::Hole => self.pieces.push(Piece::Zeros(len)),
+            Span::Segment { segment, offset } => {
+                self.fetches.push((self.pieces.len(), segment, offset, len));
+                self.pieces.push(Piece::Zeros(len));
+            }
+        }
+    }
+}

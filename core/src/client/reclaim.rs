@@ -1,0 +1,163 @@
+//! Removed inodes and truncated generations are reclaimed one after the other in the background.
+
+use super::tasks::done;
+use super::{Client, Mounted, Phase};
+use crate::error::FsResult;
+use crate::id::{Ino, SegmentId};
+use crate::meta::ops::WHOLE;
+use crate::meta::ops::reclaim::{drop_segments, queue, reclaim};
+use crate::meta::txn::{Volume, transact};
+use crate::port::meta_kv::Version;
+use crate::port::page_store::PageRequest;
+use crate::port::{Point, Severity};
+use crate::task::Cx;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// What waits for reclaim on this mount.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<(Ino, u64)>,
+    /// Inodes on their way out: a lookup that still saw them looks again.
+    leaving: BTreeSet<Ino>,
+    /// A reclaim is under way.
+    busy: bool,
+    /// Segments without a reference, deleted once the commit that says so is durable.
+    dead: Vec<(Version, SegmentId)>,
+}
+
+impl Queue {
+    /// Whether an inode is on its way out.
+    pub(super) fn contains(&self, ino: Ino) -> bool {
+        self.leaving.contains(&ino)
+    }
+
+    /// How much waits.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+/// What a reclaim of one entry came to.
+struct Reclaimed {
+    result: FsResult<()>,
+    last: Point,
+    dead: Vec<(Version, SegmentId)>,
+}
+
+impl Client {
+    /// Nobody holds this removed inode any more.
+    pub(super) fn reclaim_inode(&mut self, ino: Ino) {
+        self.reclaim.leaving.insert(ino);
+        self.reclaim.waiting.push_back((ino, WHOLE));
+        self.reclaim_next();
+    }
+
+    /// A truncate cut off this generation.
+    pub(super) fn reclaim_generation(&mut self, ino: Ino, generation: u64) {
+        self.reclaim.waiting.push_back((ino, generation));
+        self.reclaim_next();
+    }
+
+    fn reclaim_next(&mut self) {
+        let Phase::Mounted(Mounted { volume, .. }) = &self.phase else { return };
+        if self.reclaim.busy {
+            return;
+        }
+        let Some((ino, generation)) = self.reclaim.waiting.pop_front() else { return };
+        self.reclaim.busy = true;
+        let volume = volume.clone();
+        self.spawn_own(move |cx| async move {
+            let reclaimed = reclaim_entry(&cx, &volume, ino, generation).await;
+            done(move |client| client.reclaimed(ino, reclaimed))
+        });
+    }
+
+    fn reclaimed(&mut self, ino: Ino, reclaimed: Reclaimed) {
+        self.note(reclaimed.last);
+        self.reclaim.busy = false;
+        self.reclaim.leaving.remove(&ino);
+        self.reclaim.dead.extend(reclaimed.dead);
+        if let Err(error) = reclaimed.result {
+            let text =
+                format!("reclaiming inode {ino} failed: {error:?}; the next mount tries again");
+            self.report(Severity::Warning, text);
+        }
+        self.reclaim_next();
+    }
+
+    /// Segments whose last reference is durably gone are deleted.
+    pub(super) fn delete_dead_segments(&mut self) {
+        let durable = self.log.durable;
+        let dead = self.reclaim.dead.extract_if(.., |(version, _)| *version <= durable);
+        let segments: Vec<SegmentId> = dead.map(|(_, segment)| segment).collect();
+        if segments.is_empty() {
+            return;
+        }
+        self.spawn_own(move |cx| async move {
+            let result = cx.page(PageRequest::Delete { segments }).await;
+            done(move |client| {
+                if let Err(error) = result {
+                    client.report(
+                        Severity::Warning,
+                        format!("deleting dead segments failed: {error:?}"),
+                    );
+                }
+            })
+        });
+    }
+}
+
+async fn reclaim_entry(cx: &Cx, volume: &Arc<Volume>, ino: Ino, generation: u64) -> Reclaimed {
+    let mut out = Reclaimed { result: Ok(()), last: Point::Step, dead: Vec::new() };
+    loop {
+        let (step, point) = transact!(cx, volume, |txn| reclaim(txn, ino, generation).await);
+        out.last = point;
+        let step = match step {
+            Ok(step) => step,
+            Err(error) => {
+                out.result = Err(error);
+                return out;
+            }
+        };
+        if !step.segments.is_empty() {
+            let drop = transact!(cx, volume, |txn| drop_segments(txn, &step.segments).await);
+            if let (Ok(dead), Point::Commit(commit)) = drop {
+                out.last = drop.1;
+                out.dead.extend(dead.into_iter().map(|segment| (commit.version, segment)));
+            }
+        }
+        if step.finished {
+            return out;
+        }
+    }
+}
+
+/// Everything that waits in the volume's queue: what an earlier mount left behind.
+pub(super) async fn left_behind(cx: &Cx, volume: &Arc<Volume>) -> FsResult<VecDeque<(Ino, u64)>> {
+    let mut all = VecDeque::new();
+    loop {
+        let after = all.back().copied();
+        let (page, _) = transact!(cx, volume, |txn| queue(txn, after, PAGE).await);
+        let page = page?;
+        let last = page.len() < PAGE as usize;
+        all.extend(page);
+        if last {
+            return Ok(all);
+        }
+    }
+}
+
+const PAGE: u32 = 1000;
+
+impl Client {
+    /// Takes over what an earlier mount left behind.
+    pub(super) fn adopt_garbage(&mut self, left: VecDeque<(Ino, u64)>) {
+        let whole = left.iter().filter(|(_, generation)| *generation == WHOLE).map(|(ino, _)| *ino);
+        self.reclaim.leaving.extend(whole);
+        self.reclaim.waiting.extend(left);
+        self.reclaim_next();
+    }
+}

@@ -1,0 +1,134 @@
+//! When the machine wants to be woken.
+
+use super::Client;
+use super::tasks::{TaskId, done};
+use crate::port::meta_kv::{KvReply, KvRequest};
+use crate::task::{Ask, Told};
+use crate::time::Instant;
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+/// Why to wake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// When a task has slept enough.
+    Wake(TaskId),
+    /// When buffered writes may have reached their age.
+    FlushAged,
+    /// When commits that nobody asked to be durable have reached their age.
+    SyncAged,
+}
+
+/// All timers, earliest first.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    queue: BTreeMap<(Instant, u64), Timer>,
+    armed: u64,
+    flush: bool,
+    sync: bool,
+}
+
+impl Timers {
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.queue.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Takes the next timer that has come.
+    pub(super) fn expired(&mut self, now: Instant) -> Option<Timer> {
+        let first = self.queue.first_entry()?;
+        if first.key().0 > now {
+            return None;
+        }
+        let timer = first.remove();
+        match timer {
+            Timer::FlushAged => self.flush = false,
+            Timer::SyncAged => self.sync = false,
+            Timer::Wake(_) => {}
+        }
+        Some(timer)
+    }
+
+    fn arm(&mut self, at: Instant, timer: Timer) {
+        self.armed += 1;
+        self.queue.insert((at, self.armed), timer);
+    }
+}
+
+impl Client {
+    pub(super) fn timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Wake(task) => self.tasks.tell(task, Told::Done),
+            Timer::FlushAged => self.flush_aged(),
+            Timer::SyncAged => self.sync_aged(),
+        }
+    }
+
+    pub(super) fn sleep_task(&mut self, task: TaskId, delay: Duration) {
+        self.timers.arm(self.now.mono.after(delay), Timer::Wake(task));
+    }
+
+    /// Makes sure that buffered writes are looked at once they have their age.
+    pub(super) fn arm_flush(&mut self) {
+        if !core::mem::replace(&mut self.timers.flush, true) {
+            self.timers.arm(self.now.mono.after(self.config.flush_after), Timer::FlushAged);
+        }
+    }
+
+    /// Makes sure that commits become durable once they have their age.
+    pub(super) fn arm_sync(&mut self) {
+        if !core::mem::replace(&mut self.timers.sync, true) {
+            self.timers.arm(self.now.mono.after(self.config.sync_after), Timer::SyncAged);
+        }
+    }
+
+    fn sync_aged(&mut self) {
+        if self.log.durable >= self.log.committed || self.log.syncing {
+            return;
+        }
+        self.log.syncing = true;
+        self.spawn_own(|cx| async move {
+            let told = cx.ask(Ask::Sync).await;
+            done(move |client| {
+                client.log.syncing = false;
+                // A failure was reported; whoever calls fsync meanwhile is told.
+                let result = client.synced(told);
+                if result.is_err() || client.log.durable < client.log.committed {
+                    client.arm_sync();
+                }
+            })
+        });
+    }
+
+    /// Everything committed so far is to become durable; the task is told when it is.
+    pub(super) fn sync_for(&mut self, task: TaskId) {
+        if self.log.durable >= self.log.committed {
+            let durable = self.log.durable;
+            return self.tasks.tell(task, Told::Kv(Ok(KvReply::Durable(durable))));
+        }
+        let up_to = self.log.committed;
+        self.ask_kv(task, KvRequest::Sync { up_to });
+    }
+
+    /// Takes note of a finished sync, and of what may be deleted now.
+    pub(super) fn synced(&mut self, told: Told) -> crate::error::FsResult<()> {
+        match told {
+            Told::Kv(Ok(KvReply::Durable(version))) => {
+                self.log.durable = self.log.durable.max(version);
+                self.delete_dead_segments();
+                Ok(())
+            }
+            Told::Kv(Err(error)) => {
+                let error = match error.into() {
+                    crate::error::FsError::NoSpace => crate::error::FsError::NoSpace,
+                    _ => crate::error::FsError::Damaged,
+                };
+                self.report(
+                    crate::port::Severity::Error,
+                    alloc::format!("commits could not be made durable: {error:?}"),
+                );
+                Err(error)
+            }
+            _ => Err(crate::error::FsError::Damaged),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Reclaim: what removed files and truncated generations leave behind goes, page by page.
+//!
+//! Each step is a transaction of bounded size that may be repeated; the queue entry goes last.
+//! The caller vouches that nobody holds the inode open.
+
+use super::WHOLE;
+use crate::data::extent_map::Source;
+use crate::data::write_log;
+use crate::error::{FsError, FsResult};
+use crate::id::{Ino, SegmentId};
+use crate::meta::key::{self, tag};
+use crate::meta::record::{Core, Pair, decode_u64};
+use crate::meta::txn::{Txn, list, one, rows, value};
+use crate::port::meta_kv::{Key, Value};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// Rows of a log that one step removes.
+const STEP_ROWS: u32 = 256;
+
+/// What one step did.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    /// Nothing of the entry is left, the queue entry included.
+    pub finished: bool,
+    /// Segments that lost live bytes.
+    pub segments: Vec<SegmentId>,
+}
+
+/// The oldest entries of the queue after one.
+pub async fn queue(
+    txn: &mut Txn<'_>,
+    after: Option<(Ino, u64)>,
+    limit: u32,
+) -> FsResult<Vec<(Ino, u64)>> {
+    let mut range = key::all_garbage();
+    if let Some((ino, generation)) = after {
+        range.begin = key::garbage(ino, generation).successor();
+    }
+    let [found] = txn.read([rows(range, limit).snapshot()]).await?;
+    list(found).iter().map(|(key, _)| key::parse_garbage(key).ok_or(FsError::Damaged)).collect()
+}
+
+/// Takes one step on an entry of the queue.
+pub async fn reclaim(txn: &mut Txn<'_>, ino: Ino, generation: u64) -> FsResult<Step> {
+    let log =
+        if generation == WHOLE { key::log_all(ino) } else { key::log_generation(ino, generation) };
+    let [entry, core, usage, packs] = txn
+        .read([
+            one(key::garbage(ino, generation)),
+            one(key::inode(ino, tag::CORE)),
+            one(key::inode(ino, tag::USAGE)),
+            rows(log, STEP_ROWS),
+        ])
+        .await?;
+    if value(entry).is_none() {
+        return Ok(Step { finished: true, ..Step::default() });
+    }
+    let core = value(core).map(|v| Core::decode(&v)).transpose()?;
+    if generation == WHOLE {
+        assert!(core.as_ref().is_none_or(|c| c.nlink == 0), "reclaim of an inode that has a name");
+    }
+    let packs = list(packs);
+    let full = packs.len() >= STEP_ROWS as usize;
+    let freed = free(txn, &packs)?;
+    for (key, _) in packs {
+        txn.clear(key);
+    }
+    if !full {
+        let usage = value(usage).map_or(Ok(Pair::default()), |v| Pair::decode(&v))?;
+        finish(txn, ino, generation, Pair { hi: i64::from(core.is_some()), lo: usage.lo });
+    }
+    Ok(Step { finished: !full, segments: freed })
+}
+
+/// Takes the live bytes of the packs' extents from their segments.
+fn free(txn: &mut Txn<'_>, packs: &[(Key, Value)]) -> FsResult<Vec<SegmentId>> {
+    let mut dead: BTreeMap<SegmentId, u64> = BTreeMap::new();
+    for (key, pack) in packs {
+        let (_, _, rest) = key::parse_inode(key).ok_or(FsError::Damaged)?;
+        let (_, region) = key::parse_log(rest).ok_or(FsError::Damaged)?;
+        for extent in write_log::decode(region, pack).map_err(|_| FsError::Damaged)? {
+            if let Source::Segment { segment, .. } = extent.source {
+                *dead.entry(segment).or_default() += extent.len;
+            }
+        }
+    }
+    for (segment, bytes) in &dead {
+        txn.add(key::live_bytes(*segment), &bytes.wrapping_neg().to_le_bytes());
+    }
+    Ok(dead.into_keys().collect())
+}
+
+/// `counted`: the inode and the bytes that the volume's counters still hold for it.
+fn finish(txn: &mut Txn<'_>, ino: Ino, generation: u64, counted: Pair) {
+    if generation == WHOLE {
+        txn.clear_range(key::whole_inode(ino));
+        txn.add(key::usage(), &Pair { hi: -counted.hi, lo: -counted.lo }.encode());
+        // Generations that were cut off earlier went with the rest.
+        let mut older = key::all_garbage();
+        older.begin = key::garbage(ino, 0);
+        older.end = key::garbage(ino, WHOLE);
+        txn.clear_range(older);
+    } else {
+        txn.clear_range(key::erases(ino, generation));
+    }
+    txn.clear(key::garbage(ino, generation));
+}
+
+/// Forgets segments without live bytes and returns them: once this commit is durable, their bytes
+/// may be deleted.
+pub async fn drop_segments(txn: &mut Txn<'_>, segments: &[SegmentId]) -> FsResult<Vec<SegmentId>> {
+    let wants = segments.iter().map(|id| one(key::live_bytes(*id))).collect();
+    let values = txn.read_all(wants).await?;
+    let mut dead = Vec::new();
+    for (id, live) in segments.iter().zip(values) {
+        let Some(live) = value(live) else { continue };
+        if decode_u64(&live)? == 0 {
+            txn.clear(key::segment(*id));
+            txn.clear(key::live_bytes(*id));
+            dead.push(*id);
+        }
+    }
+    Ok(dead)
+}

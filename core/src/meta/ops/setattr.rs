@@ -1,0 +1,141 @@
+//! setattr: mode, owner, size, times.
+//!
+//! A truncate is O(1) however large the file: a new size and an erase record, or a new data
+//! generation when nothing remains. Bytes beyond the size are zeros for ever, also after it grows.
+//! Order on one mount: the inode's buffered writes are committed before this runs (`client`).
+
+use super::{condemn_generation, time_value, u64_value};
+use crate::error::{FsError, FsResult};
+use crate::id::Ino;
+use crate::limits::{FILE_SIZE_MAX, INLINE_MAX};
+use crate::meta::attrs::Attrs;
+use crate::meta::key::{self, tag};
+use crate::meta::ops::lookup::want_attrs;
+use crate::meta::record::{Pair, encode_erase, flag};
+use crate::meta::txn::{Txn, list, one, value};
+use crate::port::kernel::{S_IFREG, SetAttr, SetTime};
+use crate::time::WallTime;
+
+/// Changes attributes. Returns the new ones, and the data generation that was cut off, if any.
+///
+/// # Errors
+/// Stale, IsDirectory or Invalid (size of what is no file), FileTooLarge.
+/// Source: POSIX chmod, chown, truncate, utimensat.
+pub async fn setattr(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    set: &SetAttr,
+    now: WallTime,
+) -> FsResult<(Attrs, Option<u64>)> {
+    let [attrs, inline] = txn
+        .read([want_attrs(ino).snapshot(), one(key::inode(ino, tag::INLINE)).snapshot()])
+        .await?;
+    // Blind counters must not make this conflict with a flush; the core alone does.
+    txn.rely_on(key::inode(ino, tag::CORE));
+    let mut attrs = Attrs::from_rows(&list(attrs))?.ok_or(FsError::Stale)?;
+    let generation = attrs.core.generation;
+    if let Some(size) = set.size {
+        // What is cut off must be known exactly: a racing writer makes this try again.
+        txn.rely_on(key::inode(ino, tag::SIZE));
+        let inline_len = value(inline).map_or(0, |v| v.len() as u64);
+        resize(txn, ino, &mut attrs, (size, inline_len)).await?;
+    }
+    owner_and_mode(&mut attrs, set);
+    times(txn, ino, &mut attrs, set, now);
+    attrs.core.ctime = now;
+    attrs.ctime = None;
+    txn.clear(key::inode(ino, tag::CTIME));
+    txn.set(key::inode(ino, tag::CORE), attrs.core.encode());
+    let cut_off = (attrs.core.generation != generation).then_some(generation);
+    Ok((attrs, cut_off))
+}
+
+fn owner_and_mode(attrs: &mut Attrs, set: &SetAttr) {
+    let core = &mut attrs.core;
+    if let Some(mode) = set.mode {
+        core.mode = core.kind() | (mode & 0o7777);
+    }
+    core.uid = set.uid.unwrap_or(core.uid);
+    core.gid = set.gid.unwrap_or(core.gid);
+}
+
+fn times(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, set: &SetAttr, now: WallTime) {
+    let at = |time| match time {
+        SetTime::Now => now,
+        SetTime::At(time) => time,
+    };
+    if let Some(atime) = set.atime.map(at) {
+        attrs.atime = Some(atime);
+        txn.set(key::inode(ino, tag::ATIME), time_value(atime));
+    }
+    // A truncate changes data, also when the caller does not say so.
+    let mtime = set.mtime.or(set.size.map(|_| SetTime::Now)).map(at);
+    if let Some(mtime) = mtime {
+        attrs.mtime = Some(mtime);
+        attrs.core.put(flag::MTIME_SET, mtime > now);
+        txn.set(key::inode(ino, tag::MTIME), time_value(mtime));
+    }
+}
+
+async fn resize(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    attrs: &mut Attrs,
+    (size, inline): (u64, u64),
+) -> FsResult<()> {
+    match attrs.core.kind() {
+        S_IFREG => {}
+        _ if attrs.core.is_dir() => return Err(FsError::IsDirectory),
+        _ => return Err(FsError::Invalid),
+    }
+    if size > FILE_SIZE_MAX {
+        return Err(FsError::FileTooLarge);
+    }
+    if attrs.core.has(flag::INLINE) {
+        if size < inline {
+            cut_inline(txn, ino, attrs, size, inline).await?;
+        }
+    } else if size == 0 {
+        txn.rely_on(key::inode(ino, tag::USAGE));
+        txn.add(key::usage(), &Pair { hi: 0, lo: -attrs.usage.lo }.encode());
+        condemn_generation(txn, ino, attrs.core.generation);
+        attrs.core.generation += 1;
+        attrs.core.put(flag::INLINE, true);
+        attrs.usage = Pair::default();
+        txn.clear(key::inode(ino, tag::USAGE));
+    } else if size < attrs.size {
+        let at = key::erase(ino, attrs.core.generation, txn.volume.incarnation, 0);
+        #[cfg(feature = "canary")]
+        let forgotten = txn.volume.planted(crate::canary::Canary::ForgottenErase);
+        #[cfg(not(feature = "canary"))]
+        let forgotten = false;
+        if !forgotten {
+            txn.set_stamped(at, encode_erase(size, u64::MAX));
+        }
+    }
+    attrs.core.trunc_epoch += 1;
+    attrs.size = size;
+    txn.set(key::inode(ino, tag::SIZE), u64_value(size));
+    Ok(())
+}
+
+async fn cut_inline(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    attrs: &mut Attrs,
+    size: u64,
+    inline: u64,
+) -> FsResult<()> {
+    let [data] = txn.read([one(key::inode(ino, tag::INLINE))]).await?;
+    let data = value(data).ok_or(FsError::Damaged)?;
+    assert!(size <= INLINE_MAX && data.len() as u64 == inline, "inline data above its bound");
+    match size as usize {
+        0 => txn.clear(key::inode(ino, tag::INLINE)),
+        n => txn.set(key::inode(ino, tag::INLINE), data.slice(..n)),
+    }
+    let less = size as i64 - inline as i64;
+    attrs.usage.lo += less;
+    txn.add(key::inode(ino, tag::USAGE), &Pair { hi: 0, lo: less }.encode());
+    txn.add(key::usage(), &Pair { hi: 0, lo: less }.encode());
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Reading the volume record and the volume's counters.
+
+use crate::error::{FsError, FsResult};
+use crate::meta::key;
+use crate::meta::record::{FORMAT, Pair, VolumeRecord};
+use crate::meta::txn::{Txn, one, value};
+use bytes::Bytes;
+
+/// What a store holds.
+#[derive(Debug)]
+pub enum Found {
+    /// No volume.
+    Nothing,
+    /// A volume this program can serve.
+    Volume(VolumeRecord),
+    /// A volume of a format from the future.
+    Future(u32),
+}
+
+/// Reads the volume record.
+pub async fn find(txn: &mut Txn<'_>) -> FsResult<Found> {
+    let [record] = txn.read([one(key::volume())]).await?;
+    let Some(record) = value(record) else { return Ok(Found::Nothing) };
+    match VolumeRecord::format_of(&record)? {
+        FORMAT => Ok(Found::Volume(VolumeRecord::decode(&record)?)),
+        newer if newer > FORMAT => Ok(Found::Future(newer)),
+        _ => Err(FsError::Damaged),
+    }
+}
+
+/// Registers the session: its fence exists until somebody declares it dead.
+pub fn register(txn: &mut Txn<'_>) {
+    txn.set(key::fence(txn.volume.session), Bytes::from_static(b"1"));
+}
+
+/// Inodes (hi) and bytes (lo) in use.
+pub async fn usage(txn: &mut Txn<'_>) -> FsResult<Pair> {
+    let [usage] = txn.read([one(key::usage()).snapshot()]).await?;
+    value(usage).map_or(Ok(Pair::default()), |v| Pair::decode(&v))
+}

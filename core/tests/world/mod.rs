@@ -1,0 +1,382 @@
+//! The smallest world a machine can live in: one store in a map, one page store in a map, no faults.
+//! The simulator is the real judge; this one shows single behaviours.
+#![allow(dead_code)]
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use vellum_core::client::{Client, ClientConfig};
+use vellum_core::error::FsError;
+use vellum_core::id::{Handle, Ino, RequestId, SegmentId, SessionId, VolumeId};
+use vellum_core::port::control::{Answer, Control, FormatOptions};
+use vellum_core::port::kernel::*;
+use vellum_core::port::meta_kv::*;
+use vellum_core::port::page_store::*;
+use vellum_core::port::{Completion, Effect};
+use vellum_core::time::{Instant, Now, WallTime};
+
+pub struct World {
+    pub client: Client,
+    pub kv: BTreeMap<Vec<u8>, Bytes>,
+    pub pages: BTreeMap<SegmentId, Vec<u8>>,
+    pub version: u64,
+    pub durable: u64,
+    pub now: Now,
+    replies: BTreeMap<RequestId, Reply>,
+    answers: BTreeMap<RequestId, Answer>,
+    pub reports: Vec<String>,
+    next: u64,
+}
+
+pub const CALLER: Caller = Caller { uid: 1000, gid: 100, pid: 42 };
+
+impl World {
+    pub fn new() -> World {
+        World::with(ClientConfig::sole(SessionId(7), 1))
+    }
+
+    pub fn with(config: ClientConfig) -> World {
+        let mut world = World {
+            client: Client::new(config),
+            kv: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            version: 0,
+            durable: 0,
+            now: Now { mono: Instant(1), wall: WallTime::new(1_000, 0) },
+            replies: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            reports: Vec::new(),
+            next: 0,
+        };
+        let options = FormatOptions {
+            volume: VolumeId(1),
+            hash_key: [3; 16],
+            hash_bits: 60,
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+        };
+        assert!(matches!(world.control(Control::Format(options)), Answer::Formatted(_)));
+        assert!(matches!(world.control(Control::Mount), Answer::Mounted(_)));
+        world
+    }
+
+    /// The same volume under a new machine, as after a restart.
+    pub fn remount(&mut self) {
+        let mut config = self.client.config().clone();
+        config.session = SessionId(config.session.0 + 1);
+        self.client = Client::new(config);
+        assert!(matches!(self.control(Control::Mount), Answer::Mounted(_)));
+    }
+
+    pub fn tick(&mut self, nanos: u64) {
+        self.now.mono.0 += nanos;
+        let total = u64::from(self.now.wall.nanos) + nanos;
+        self.now.wall = WallTime::new(
+            self.now.wall.secs + (total / 1_000_000_000) as i64,
+            (total % 1_000_000_000) as u32,
+        );
+    }
+
+    /// Lets time pass, timers included.
+    pub fn wait(&mut self, nanos: u64) {
+        let until = self.now.mono.0 + nanos;
+        while let Some(at) = self.client.poll_timeout().filter(|at| at.0 <= until) {
+            let step = at.0.saturating_sub(self.now.mono.0);
+            self.tick(step);
+            self.client.handle_timeout(self.now);
+            self.perform();
+        }
+        let rest = until - self.now.mono.0;
+        self.tick(rest);
+    }
+
+    pub fn control(&mut self, control: Control) -> Answer {
+        self.next += 1;
+        let id = RequestId(self.next);
+        self.client.handle_control(self.now, id, control);
+        self.perform();
+        self.answers.remove(&id).expect("answered")
+    }
+
+    pub fn send(&mut self, op: Operation) -> RequestId {
+        self.next += 1;
+        self.tick(1_000);
+        let id = RequestId(self.next);
+        self.client.handle_request(self.now, id, Request { caller: CALLER, op });
+        self.perform();
+        id
+    }
+
+    pub fn ask(&mut self, op: Operation) -> Result<Reply, FsError> {
+        let id = self.send(op);
+        match self.replies.remove(&id).expect("replied") {
+            Reply::Error(error) => Err(error),
+            reply => Ok(reply),
+        }
+    }
+
+    fn perform(&mut self) {
+        while let Some(effect) = self.client.poll_effect() {
+            match effect {
+                Effect::Reply { request, reply, .. } => {
+                    assert!(self.replies.insert(request, reply).is_none(), "replied twice");
+                }
+                Effect::Answer { request, answer } => {
+                    self.answers.insert(request, *answer);
+                }
+                Effect::Kv { id, request } => {
+                    let result = self.kv(request);
+                    self.client.handle_completion(self.now, id, Completion::Kv(result));
+                }
+                Effect::Page { id, request } => {
+                    let result = self.page(request);
+                    self.client.handle_completion(self.now, id, Completion::Page(result));
+                }
+                Effect::Notify(_) => {}
+                Effect::Report(report) => self.reports.push(report.text),
+            }
+        }
+    }
+
+    fn kv(&mut self, request: KvRequest) -> Result<KvReply, KvError> {
+        match request {
+            KvRequest::Read(round) => {
+                let values = round.reads.into_iter().map(|read| self.read(read)).collect();
+                Ok(KvReply::Values { version: Version(self.version), values })
+            }
+            KvRequest::Commit(commit) => {
+                self.version += 1;
+                let commit_at = Commit { version: Version(self.version), batch: 0 };
+                for mutation in commit.mutations {
+                    self.apply(mutation, commit_at);
+                }
+                Ok(KvReply::Committed(commit_at))
+            }
+            KvRequest::Sync { up_to } => {
+                self.durable = self.durable.max(up_to.0);
+                Ok(KvReply::Durable(Version(self.version)))
+            }
+        }
+    }
+
+    fn read(&self, read: Read) -> Values {
+        match read {
+            Read::Get(key) => Values::One(self.kv.get(key.as_ref()).cloned()),
+            Read::Range { range, limit, reverse } => {
+                let bounds =
+                    (Bound::Included(range.begin.to_vec()), Bound::Excluded(range.end.to_vec()));
+                let all = self.kv.range(bounds).map(|(k, v)| (Key::new(k), v.clone()));
+                let mut rows: Vec<_> = if reverse { all.rev().collect() } else { all.collect() };
+                let more = rows.len() > limit as usize;
+                rows.truncate(limit as usize);
+                Values::Rows { rows, more }
+            }
+        }
+    }
+
+    fn apply(&mut self, mutation: Mutation, at: Commit) {
+        match mutation {
+            Mutation::Set { key, value } => {
+                self.kv.insert(key.to_vec(), value);
+            }
+            Mutation::Clear { key } => {
+                self.kv.remove(key.as_ref());
+            }
+            Mutation::ClearRange { range } => self.kv.retain(|k, _| !range.contains(k)),
+            Mutation::Atomic { key, op, operand } => {
+                let new = op.apply(self.kv.get(key.as_ref()).map(|v| v.as_ref()), &operand);
+                self.kv.insert(key.to_vec(), new);
+            }
+            Mutation::SetStampedKey { mut key, stamp_at, value } => {
+                key.overwrite(stamp_at, &at.stamp());
+                self.kv.insert(key.to_vec(), value);
+            }
+            Mutation::SetStampedValue { key, value, stamp_at } => {
+                let mut value = value.to_vec();
+                value[stamp_at..stamp_at + 10].copy_from_slice(&at.stamp());
+                self.kv.insert(key.to_vec(), Bytes::from(value));
+            }
+        }
+    }
+
+    fn page(&mut self, request: PageRequest) -> Result<PageReply, PageError> {
+        match request {
+            PageRequest::Append(draft) => {
+                let bytes = draft.payload.concat();
+                assert_eq!(bytes.len(), draft.len as usize);
+                assert!(self.pages.insert(draft.id, bytes).is_none(), "a segment id came back");
+                Ok(PageReply::Appended { physical: u64::from(draft.len) })
+            }
+            PageRequest::Read { segment, offset, len } => {
+                let bytes = self.pages.get(&segment).ok_or(PageError::Missing)?;
+                let (from, to) = (offset as usize, (offset + len) as usize);
+                Ok(PageReply::Data(Bytes::copy_from_slice(&bytes[from..to])))
+            }
+            PageRequest::Verify { segment } => {
+                let len = self.pages.get(&segment).ok_or(PageError::Missing)?.len() as u32;
+                Ok(PageReply::Verified { len })
+            }
+            PageRequest::Delete { segments } => {
+                for segment in segments {
+                    self.pages.remove(&segment);
+                }
+                Ok(PageReply::Deleted)
+            }
+            PageRequest::List { .. } => Ok(PageReply::Listed(self.pages.keys().copied().collect())),
+            PageRequest::Space => Ok(PageReply::Space(Space { total: 1 << 40, free: 1 << 39 })),
+        }
+    }
+}
+
+/// Calls in the words of the kernel, with the answers unpacked.
+impl World {
+    pub fn create(&mut self, dir: Ino, name: &str) -> Result<(Ino, Handle), FsError> {
+        let op = Operation::Create {
+            parent: dir,
+            name: Bytes::copy_from_slice(name.as_bytes()),
+            mode: 0o644,
+            flags: OpenFlags(0o302),
+        };
+        match self.ask(op)? {
+            Reply::Created { entry, opened } => {
+                Ok((entry.attr.expect("an inode").ino, opened.handle))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn mkdir(&mut self, dir: Ino, name: &str) -> Result<Ino, FsError> {
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        self.entry(Operation::MkDir { parent: dir, name, mode: 0o755 })
+            .map(|a| a.expect("an inode").ino)
+    }
+
+    pub fn entry(&mut self, op: Operation) -> Result<Option<Attr>, FsError> {
+        match self.ask(op)? {
+            Reply::Entry(entry) => Ok(entry.attr),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn lookup(&mut self, dir: Ino, name: &str) -> Result<Option<Attr>, FsError> {
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        self.entry(Operation::Lookup { parent: dir, name })
+    }
+
+    pub fn attr(&mut self, ino: Ino) -> Result<Attr, FsError> {
+        match self.ask(Operation::GetAttr { ino, handle: None })? {
+            Reply::Attr { attr, .. } => Ok(attr),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn write(
+        &mut self,
+        (ino, handle): (Ino, Handle),
+        offset: u64,
+        data: &[u8],
+    ) -> Result<u32, FsError> {
+        let data = Bytes::copy_from_slice(data);
+        match self.ask(Operation::Write {
+            ino,
+            handle,
+            offset,
+            data,
+            flags: WriteFlags::default(),
+        })? {
+            Reply::Written(n) => Ok(n),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn read_at(
+        &mut self,
+        (ino, handle): (Ino, Handle),
+        offset: u64,
+        len: u32,
+    ) -> Result<Vec<u8>, FsError> {
+        match self.ask(Operation::Read { ino, handle, offset, len })? {
+            Reply::Data(pieces) => {
+                let mut out = Vec::new();
+                for piece in pieces {
+                    match piece {
+                        Piece::Bytes(bytes) => out.extend_from_slice(&bytes),
+                        Piece::Zeros(n) => out.resize(out.len() + n as usize, 0),
+                    }
+                }
+                Ok(out)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn truncate(&mut self, ino: Ino, size: u64) -> Result<Attr, FsError> {
+        let set = SetAttr { size: Some(size), ..SetAttr::default() };
+        match self.ask(Operation::SetAttr { ino, handle: None, set })? {
+            Reply::Attr { attr, .. } => Ok(attr),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn open(&mut self, ino: Ino) -> Result<(Ino, Handle), FsError> {
+        match self.ask(Operation::Open { ino, flags: OpenFlags(2) })? {
+            Reply::Opened(opened) => Ok((ino, opened.handle)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn close(&mut self, (ino, handle): (Ino, Handle)) -> Result<(), FsError> {
+        let flushed = self.ask(Operation::Flush { ino, handle }).map(|_| ());
+        self.ask(Operation::Release { ino, handle })?;
+        flushed
+    }
+
+    pub fn fsync(&mut self, (ino, handle): (Ino, Handle)) -> Result<(), FsError> {
+        self.ask(Operation::Fsync { ino, handle, datasync: false }).map(|_| ())
+    }
+
+    pub fn unlink(&mut self, dir: Ino, name: &str) -> Result<(), FsError> {
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        self.ask(Operation::Unlink { parent: dir, name }).map(|_| ())
+    }
+
+    pub fn rename(
+        &mut self,
+        from: (Ino, &str),
+        to: (Ino, &str),
+        flags: u32,
+    ) -> Result<(), FsError> {
+        let op = Operation::Rename {
+            parent: from.0,
+            name: Bytes::copy_from_slice(from.1.as_bytes()),
+            new_parent: to.0,
+            new_name: Bytes::copy_from_slice(to.1.as_bytes()),
+            flags,
+        };
+        self.ask(op).map(|_| ())
+    }
+
+    pub fn list(&mut self, dir: Ino, room: u32) -> Result<Vec<(String, Ino)>, FsError> {
+        let handle = match self.ask(Operation::OpenDir { ino: dir })? {
+            Reply::Opened(opened) => opened.handle,
+            other => panic!("{other:?}"),
+        };
+        let (mut all, mut cookie) = (Vec::new(), 0);
+        loop {
+            let op = Operation::ReadDir { ino: dir, handle, cookie, room, plus: false };
+            let Reply::Entries(entries) = self.ask(op)? else { panic!("no entries") };
+            let Some(last) = entries.last() else { break };
+            cookie = last.cookie;
+            all.extend(
+                entries.iter().map(|e| (String::from_utf8_lossy(&e.name).into_owned(), e.ino)),
+            );
+        }
+        self.ask(Operation::ReleaseDir { ino: dir, handle })?;
+        Ok(all)
+    }
+
+    pub fn forget(&mut self, ino: Ino) {
+        self.send(Operation::Forget { nodes: vec![(ino, u64::MAX)] });
+    }
+}
