@@ -56,8 +56,8 @@ impl WriteBuffer {
         WriteBuffer::default()
     }
 
-    /// Takes a write. One that does not fit the open sub-buffer is cut: what fits goes in, the sub-buffer is
-    /// sealed, and a new one takes the rest. A write of no bytes does nothing.
+    /// Takes a write. One that does not fit the open sub-buffer is cut: what fits fills it, it is sealed, and
+    /// a new one takes the rest. A write of no bytes does nothing.
     ///
     /// `data` is taken to own its allocation: whoever slices it off a larger buffer keeps that alive
     /// uncounted.
@@ -75,7 +75,7 @@ impl WriteBuffer {
                 *next_id += 1;
                 SubBuffer::new(SubBufferId(*next_id), now, mtime)
             });
-            let part = data.split_to(data.len().min(open.room()));
+            let part = data.split_to(open.fitting(offset, data.len()));
             let len = part.len() as u64;
             open.write(offset, part, mtime);
             offset += len;
@@ -307,9 +307,26 @@ impl SubBuffer {
             || self.map.len() + EXTENTS_PER_WRITE > SUB_BUFFER_EXTENTS_MAX
     }
 
-    /// Bytes that still fit, if none of them covers another.
-    fn room(&self) -> usize {
-        (SUB_BUFFER_MAX - self.map.bytes()) as usize
+    /// How many of `len` bytes at `offset` fit: bytes that cover others take no room. Not zero unless it is
+    /// full; when it is less than `len`, they fill it.
+    fn fitting(&self, offset: u64, len: usize) -> usize {
+        let mut room = SUB_BUFFER_MAX - self.map.bytes();
+        if len as u64 <= room {
+            return len;
+        }
+        let mut end = offset;
+        self.map.visit(offset..offset + len as u64, |piece, source| {
+            let needed = if source.is_some() { 0 } else { piece.end - piece.start };
+            if end == piece.start && needed <= room {
+                room -= needed;
+                end = piece.end;
+            } else if end == piece.start {
+                // The cut is inside this hole: no later piece begins at `end`.
+                end += room;
+                room = 0;
+            }
+        });
+        (end - offset) as usize
     }
 
     fn write(&mut self, offset: u64, data: Bytes, mtime: WallTime) {

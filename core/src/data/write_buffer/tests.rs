@@ -126,6 +126,20 @@ fn a_write_beyond_the_room_is_cut_at_the_limit() {
 }
 
 #[test]
+fn bytes_that_cover_others_take_no_room() {
+    let mut buffer = WriteBuffer::new();
+    let nearly_full = SUB_BUFFER_MAX as usize - 10;
+    write(&mut buffer, 1, 0, nearly_full, 1);
+    write(&mut buffer, 2, 100, IO_SIZE_MAX as usize, 2);
+    assert_eq!(buffer.sub_buffers(), 1);
+    // Half of it covers, 10 bytes fill, the rest goes on in a new one.
+    write(&mut buffer, 3, nearly_full as u64 - 100, 200, 3);
+    let payloads: Vec<_> = buffer.oldest_first().map(SubBuffer::payload_len).collect();
+    assert_eq!(payloads, [SUB_BUFFER_MAX as u32, 90]);
+    assert_eq!(buffer.oldest_first().map(|sub| sub.map().len()).max(), Some(4));
+}
+
+#[test]
 fn a_full_sub_buffer_wants_a_seal_and_gets_it_from_the_next_write() {
     let mut buffer = WriteBuffer::new();
     for i in 0..SUB_BUFFER_MAX / u64::from(IO_SIZE_MAX) {
