@@ -75,7 +75,8 @@ impl Client {
             };
             done(move |client| {
                 client.note(point);
-                if result.is_ok() {
+                if let Ok((attrs, _)) = &result {
+                    client.saw_attrs(ino, attrs);
                     client.attrs_changed(ino, sizes || set.mtime.is_some(), point);
                 }
                 if sizes && let Ok((_, Some(generation))) = &result {

@@ -23,6 +23,7 @@ impl Client {
                 match result {
                     Ok(attrs) if attrs.core.is_dir() => {
                         let handle = client.inodes.open(ino);
+                        client.saw_attrs(ino, &attrs);
                         let opened =
                             Opened { handle, keep_cache: true, direct_io: false, cache_dir: true };
                         client.reply(id, Reply::Opened(opened), point);
@@ -51,6 +52,7 @@ impl Client {
                 transact!(&cx, &mounted.volume, |txn| readdir(txn, ino, cookie, limit, plus).await);
             done(move |client| match result {
                 Ok(page) => {
+                    client.touch_atime(ino);
                     let entries = client.dir_entries(page, (room, plus), point);
                     client.reply(id, Reply::Entries(entries), point);
                 }

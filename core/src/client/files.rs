@@ -76,6 +76,7 @@ impl Client {
             return;
         }
         inode.file.get_or_insert_default().loaded(epoch, attrs, inline, version);
+        self.saw_attrs(ino, attrs);
     }
 
     /// A file that this mount just created needs no load.
@@ -83,6 +84,7 @@ impl Client {
         if let Point::Commit(commit) = point {
             let file = FileState::created(attrs, commit.version);
             self.inodes.enter(ino).file = Some(Box::new(file));
+            self.saw_attrs(ino, attrs);
         }
     }
 
@@ -107,6 +109,7 @@ impl Client {
                 if let Some(file) = self.inodes.file_mut(ino) {
                     file.loaded(epoch, &attrs, inline, version);
                 }
+                self.saw_attrs(ino, &attrs);
             }
             (Err(error), _) => {
                 if let Some(file) = self.inodes.file_mut(ino) {
@@ -206,6 +209,7 @@ impl Client {
             // Nobody can read these bytes any more.
             self.dirty -= file.buffer.bytes();
             file.buffer.discard_all();
+            self.inodes.mark_dirty(ino, false);
         }
         if self.inodes.release_unheld(ino) == Some(true) {
             self.reclaim_inode(ino);

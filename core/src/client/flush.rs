@@ -43,8 +43,7 @@ impl Client {
     }
 
     pub(super) fn start_all_flushes(&mut self) -> Vec<Ino> {
-        let dirty =
-            self.inodes.with_files().filter(|(_, f)| !f.buffer.is_empty()).map(|(ino, _)| ino);
+        let dirty = self.inodes.dirty_files().map(|(ino, _)| ino);
         let dirty: Vec<Ino> = dirty.collect();
         for ino in &dirty {
             self.start_flush(*ino);
@@ -60,7 +59,7 @@ impl Client {
         let old =
             |oldest: Option<crate::time::Instant>| oldest.is_some_and(|t| now.since(t) >= age);
         let aged =
-            self.inodes.with_files().filter(|(_, f)| old(f.buffer.oldest())).map(|(ino, _)| ino);
+            self.inodes.dirty_files().filter(|(_, f)| old(f.buffer.oldest())).map(|(ino, _)| ino);
         for ino in aged.collect::<Vec<_>>() {
             self.start_flush(ino);
             self.advance_flush(ino);
@@ -202,6 +201,7 @@ impl Client {
         file.settling = waiting;
         let ready: Vec<(SubBufferId, TaskId)> = ready;
         self.dirty -= freed;
+        self.inodes.mark_dirty(ino, !empty);
         for (_, task) in ready {
             self.tasks.tell(task, Told::Settled(Ok(true)));
         }

@@ -6,7 +6,7 @@ use crate::id::{Handle, Ino, RequestId};
 use crate::port::kernel::Request;
 use crate::port::meta_kv::Version;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 /// One inode that the kernel or a handle knows.
@@ -29,6 +29,8 @@ pub(super) struct Inode {
     /// The version of the last change of this inode that went through this mount: attributes read
     /// before it are stale.
     pub(super) changed: Version,
+    /// The next read is due to move its access time.
+    pub(super) atime_due: bool,
 }
 
 /// An open file or directory.
@@ -43,6 +45,8 @@ pub(super) struct OpenFile {
 #[derive(Default)]
 pub(super) struct Inodes {
     table: BTreeMap<Ino, Inode>,
+    /// Inodes with buffered writes.
+    dirty: BTreeSet<Ino>,
     handles: BTreeMap<Handle, OpenFile>,
     next_handle: u64,
 }
@@ -77,9 +81,18 @@ impl Inodes {
         self.table.get_mut(&ino)?.file.as_deref_mut()
     }
 
-    /// Inodes with data in memory.
-    pub(super) fn with_files(&self) -> impl Iterator<Item = (Ino, &FileState)> {
-        self.table.iter().filter_map(|(ino, inode)| Some((*ino, inode.file.as_deref()?)))
+    /// Notes whether an inode has buffered writes.
+    pub(super) fn mark_dirty(&mut self, ino: Ino, dirty: bool) {
+        if dirty {
+            self.dirty.insert(ino);
+        } else {
+            self.dirty.remove(&ino);
+        }
+    }
+
+    /// Files with buffered writes.
+    pub(super) fn dirty_files(&self) -> impl Iterator<Item = (Ino, &FileState)> {
+        self.dirty.iter().filter_map(|ino| Some((*ino, self.file(*ino)?)))
     }
 
     /// Removed inodes that something still holds.

@@ -10,6 +10,7 @@
 //!
 //! Tests: `core/tests/client.rs`, the simulator, and the mount tests.
 
+mod atime;
 mod attrs;
 mod config;
 mod control;

@@ -363,7 +363,15 @@ impl Client {
             let (result, point) =
                 transact!(&cx, &mounted.volume, |txn| lookup::readlink(txn, ino).await);
             done(move |client| match result {
-                Ok(target) => client.reply(id, Reply::Target(target), point),
+                Ok((target, attrs)) => {
+                    if super::atime::is_due(&attrs, client.now.wall)
+                        && let Some(inode) = client.inodes.get_mut(ino)
+                    {
+                        inode.atime_due = true;
+                        client.touch_atime(ino);
+                    }
+                    client.reply(id, Reply::Target(target), point);
+                }
                 Err(error) => client.reply(id, Reply::Error(error), point),
             })
         });

@@ -53,7 +53,12 @@ impl Client {
                     self.load_region(mounted, ino, region);
                 }
             }
-            None => self.read_loaded(id, ino, range, true),
+            None => {
+                if !range.is_empty() {
+                    self.touch_atime(ino);
+                }
+                self.read_loaded(id, ino, range, true);
+            }
         }
     }
 

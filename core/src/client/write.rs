@@ -38,7 +38,9 @@ impl Client {
             return self.wait_for_room(ino, id, request);
         }
         let now = self.now;
-        let Some(file) = self.inodes.file_mut(ino) else { return };
+        let Some(inode) = self.inodes.get_mut(ino) else { return };
+        inode.atime_due = true;
+        let Some(file) = inode.file.as_deref_mut() else { return };
         let before = file.buffer.bytes();
         let mtime = file.write_time(now.wall);
         file.buffer.write(now.mono, offset, data, mtime);
@@ -48,6 +50,7 @@ impl Client {
         let (after, sealed) =
             (file.buffer.bytes(), file.buffer.sealed().count() > file.pipeline.len());
         self.dirty = self.dirty + after - before;
+        self.inodes.mark_dirty(ino, true);
         self.reply(id, Reply::Written(len as u32), Point::Step);
         self.arm_flush();
         if sealed {

@@ -52,14 +52,11 @@ pub async fn getattr(txn: &mut Txn<'_>, ino: Ino) -> FsResult<Attrs> {
     Attrs::from_rows(&list(found))?.ok_or(FsError::Stale)
 }
 
-/// The target of a symlink.
-pub async fn readlink(txn: &mut Txn<'_>, ino: Ino) -> FsResult<Value> {
-    let [core, target] = txn
-        .read([
-            one(key::inode(ino, tag::CORE)).snapshot(),
-            one(key::inode(ino, tag::TARGET)).snapshot(),
-        ])
+/// The target of a symlink, and its attributes.
+pub async fn readlink(txn: &mut Txn<'_>, ino: Ino) -> FsResult<(Value, Attrs)> {
+    let [attrs, target] = txn
+        .read([want_attrs(ino).snapshot(), one(key::inode(ino, tag::TARGET)).snapshot()])
         .await?;
-    value(core).ok_or(FsError::Stale)?;
-    value(target).ok_or(FsError::Invalid)
+    let attrs = Attrs::from_rows(&list(attrs))?.ok_or(FsError::Stale)?;
+    Ok((value(target).ok_or(FsError::Invalid)?, attrs))
 }
