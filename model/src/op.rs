@@ -1,5 +1,5 @@
-//! System calls as data: what to do, and what came out. Both print with Debug in a form that a failing
-//! run can be read (and typed in again) from.
+//! System calls as data: what to do, and what came out. Debug prints an operation on one line, for a
+//! person who reads a failing run; the run itself is replayed from its seed.
 
 use std::fmt;
 
@@ -190,29 +190,42 @@ impl Outcome {
     }
 }
 
-/// Paths as text: a list of bytes is no help in a failing run.
+/// As derived, but paths and names as text, permissions in octal, and data by its length.
 impl fmt::Debug for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let p = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
+        match self {
+            Self::Open { .. }
+            | Self::Close { .. }
+            | Self::Pread { .. }
+            | Self::Pwrite { .. }
+            | Self::Fstat { .. }
+            | Self::Ftruncate { .. }
+            | Self::Fallocate { .. }
+            | Self::SeekData { .. }
+            | Self::SeekHole { .. } => self.fmt_on_slot(f),
+            Self::Setxattr { .. }
+            | Self::Getxattr { .. }
+            | Self::Listxattr { .. }
+            | Self::Removexattr { .. } => self.fmt_on_xattr(f),
+            _ => self.fmt_on_path(f),
+        }
+    }
+}
+
+impl Op {
+    fn fmt_on_slot(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open { slot, path, flags, perm } => {
-                write!(
-                    f,
-                    "Open {{ slot: {slot}, path: {}, flags: {flags}, perm: {perm:#o} }}",
-                    p(path)
-                )
+                let path = text(path);
+                write!(f, "Open {{ slot: {slot}, path: {path}, flags: {flags}, perm: {perm:#o} }}")
             }
             Self::Close { slot } => write!(f, "Close {{ slot: {slot} }}"),
             Self::Pread { slot, offset, len } => {
                 write!(f, "Pread {{ slot: {slot}, offset: {offset}, len: {len} }}")
             }
             Self::Pwrite { slot, offset, data } => {
-                let first = data.first().copied().unwrap_or(0);
-                write!(
-                    f,
-                    "Pwrite {{ slot: {slot}, offset: {offset}, data: [{first}, ..; {}] }}",
-                    data.len()
-                )
+                let data = length(data);
+                write!(f, "Pwrite {{ slot: {slot}, offset: {offset}, data: {data} }}")
             }
             Self::Fstat { slot } => write!(f, "Fstat {{ slot: {slot} }}"),
             Self::Ftruncate { slot, size } => {
@@ -230,69 +243,114 @@ impl fmt::Debug for Op {
             Self::SeekHole { slot, offset } => {
                 write!(f, "SeekHole {{ slot: {slot}, offset: {offset} }}")
             }
+            _ => unreachable!("dispatched by fmt"),
+        }
+    }
+
+    fn fmt_on_path(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = Fields(f);
+        match self {
             Self::Mkdir { path, perm } => {
-                write!(f, "Mkdir {{ path: {}, perm: {perm:#o} }}", p(path))
+                fields.all("Mkdir", path, format_args!("perm: {perm:#o}"))
             }
-            Self::Mknod { path, kind, perm, rdev } => {
-                write!(
-                    f,
-                    "Mknod {{ path: {}, kind: {kind:?}, perm: {perm:#o}, rdev: {rdev} }}",
-                    p(path)
-                )
+            Self::Mknod { path, kind, perm, rdev } => fields.all(
+                "Mknod",
+                path,
+                format_args!("kind: {kind:?}, perm: {perm:#o}, rdev: {rdev}"),
+            ),
+            Self::Rmdir { path } => fields.path("Rmdir", path),
+            Self::Unlink { path } => fields.path("Unlink", path),
+            Self::Rename { from, to, flags } => fields.pair(
+                "Rename",
+                ("from", from),
+                ("to", to),
+                format_args!(", flags: {flags:?}"),
+            ),
+            Self::Link { from, to } => {
+                fields.pair("Link", ("from", from), ("to", to), format_args!(""))
             }
-            Self::Rmdir { path } => write!(f, "Rmdir {{ path: {} }}", p(path)),
-            Self::Unlink { path } => write!(f, "Unlink {{ path: {} }}", p(path)),
-            Self::Rename { from, to, flags } => {
-                write!(f, "Rename {{ from: {}, to: {}, flags: {flags:?} }}", p(from), p(to))
-            }
-            Self::Link { from, to } => write!(f, "Link {{ from: {}, to: {} }}", p(from), p(to)),
             Self::Symlink { target, path } => {
-                write!(f, "Symlink {{ target: {}, path: {} }}", p(target), p(path))
+                fields.pair("Symlink", ("target", target), ("path", path), format_args!(""))
             }
-            Self::Readlink { path } => write!(f, "Readlink {{ path: {} }}", p(path)),
+            Self::Readlink { path } => fields.path("Readlink", path),
             Self::Chmod { path, perm } => {
-                write!(f, "Chmod {{ path: {}, perm: {perm:#o} }}", p(path))
+                fields.all("Chmod", path, format_args!("perm: {perm:#o}"))
             }
             Self::Chown { path, uid, gid, follow } => {
-                write!(
-                    f,
-                    "Chown {{ path: {}, uid: {uid:?}, gid: {gid:?}, follow: {follow} }}",
-                    p(path)
-                )
+                let rest = format_args!("uid: {uid:?}, gid: {gid:?}, follow: {follow}");
+                fields.all("Chown", path, rest)
             }
-            Self::Utimens { path, atime, mtime, follow } => write!(
-                f,
-                "Utimens {{ path: {}, atime: {atime:?}, mtime: {mtime:?}, follow: {follow} }}",
-                p(path)
-            ),
+            Self::Utimens { path, atime, mtime, follow } => {
+                let rest = format_args!("atime: {atime:?}, mtime: {mtime:?}, follow: {follow}");
+                fields.all("Utimens", path, rest)
+            }
             Self::Truncate { path, size } => {
-                write!(f, "Truncate {{ path: {}, size: {size} }}", p(path))
+                fields.all("Truncate", path, format_args!("size: {size}"))
             }
-            Self::Stat { path } => write!(f, "Stat {{ path: {} }}", p(path)),
-            Self::Lstat { path } => write!(f, "Lstat {{ path: {} }}", p(path)),
-            Self::Readdir { path } => write!(f, "Readdir {{ path: {} }}", p(path)),
-            Self::Setxattr { path, name, value, mode, follow } => write!(
-                f,
-                "Setxattr {{ path: {}, name: {}, value: [_; {}], mode: {mode:?}, follow: {follow} }}",
-                p(path),
-                p(name),
-                value.len()
-            ),
+            Self::Stat { path } => fields.path("Stat", path),
+            Self::Lstat { path } => fields.path("Lstat", path),
+            Self::Readdir { path } => fields.path("Readdir", path),
+            _ => unreachable!("dispatched by fmt"),
+        }
+    }
+
+    fn fmt_on_xattr(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = Fields(f);
+        match self {
+            Self::Setxattr { path, name, value, mode, follow } => {
+                let (name, value) = (text(name), length(value));
+                let rest =
+                    format_args!("name: {name}, value: {value}, mode: {mode:?}, follow: {follow}");
+                fields.all("Setxattr", path, rest)
+            }
             Self::Getxattr { path, name, follow } => {
-                write!(f, "Getxattr {{ path: {}, name: {}, follow: {follow} }}", p(path), p(name))
+                fields.all("Getxattr", path, format_args!("name: {}, follow: {follow}", text(name)))
             }
             Self::Listxattr { path, follow } => {
-                write!(f, "Listxattr {{ path: {}, follow: {follow} }}", p(path))
+                fields.all("Listxattr", path, format_args!("follow: {follow}"))
             }
-            Self::Removexattr { path, name, follow } => {
-                write!(
-                    f,
-                    "Removexattr {{ path: {}, name: {}, follow: {follow} }}",
-                    p(path),
-                    p(name)
-                )
-            }
+            Self::Removexattr { path, name, follow } => fields.all(
+                "Removexattr",
+                path,
+                format_args!("name: {}, follow: {follow}", text(name)),
+            ),
+            _ => unreachable!("dispatched by fmt"),
         }
+    }
+}
+
+/// Writes the fields of a call on paths.
+struct Fields<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl Fields<'_, '_> {
+    fn path(&mut self, call: &str, path: &[u8]) -> fmt::Result {
+        write!(self.0, "{call} {{ path: {} }}", text(path))
+    }
+
+    fn all(&mut self, call: &str, path: &[u8], rest: fmt::Arguments<'_>) -> fmt::Result {
+        write!(self.0, "{call} {{ path: {}, {rest} }}", text(path))
+    }
+
+    fn pair(
+        &mut self,
+        call: &str,
+        first: (&str, &[u8]),
+        second: (&str, &[u8]),
+        rest: fmt::Arguments<'_>,
+    ) -> fmt::Result {
+        let (one, two) = (text(first.1), text(second.1));
+        write!(self.0, "{call} {{ {}: {one}, {}: {two}{rest} }}", first.0, second.0)
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    format!("\"{}\"", bytes.escape_ascii())
+}
+
+fn length(bytes: &[u8]) -> String {
+    match bytes {
+        [] => "[]".to_owned(),
+        [first, ..] => format!("[{first}, ..; {}]", bytes.len()),
     }
 }
 

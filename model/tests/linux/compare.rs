@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use rustix::time::{ClockId, clock_gettime};
 use vellum_model::{
     AccessTimes, Attr, Caller, Compare, Error, Follow, Fs, Kind, New, NodeId, Op, Outcome, Quirk,
     Syscalls, Time, diff,
@@ -12,10 +11,8 @@ use vellum_model::{
 
 use crate::differences::Flavor;
 use crate::real::Real;
+use crate::times::{CLOCK_START, Moved, coarse_now, has_fine_stamps, wait_for_tick};
 
-/// The model's clock starts far beyond every time that a call sets, so each of its times tells whether
-/// it was stamped by a call or given to one.
-const CLOCK_START: i64 = 1_000_000_000_000;
 const SLOTS: u8 = 4;
 const DAY: i64 = 24 * 60 * 60;
 /// Of the calls whose stamps only a tick of the clock tells apart, one in so many waits for it.
@@ -391,41 +388,6 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// One time of one node before and after a call, as (model, real).
-struct Moved {
-    old: Option<(Time, Time)>,
-    new: (Time, Time),
-    started: Time,
-}
-
-impl Moved {
-    fn check(&self, fine: bool) -> Result<(), String> {
-        let (model, real) = self.new;
-        let model_moved = self.old.is_none_or(|(old, _)| old != model);
-        if model.secs < CLOCK_START {
-            return if model == real {
-                Ok(())
-            } else {
-                Err(format!("was set to {model:?} and is {real:?}"))
-            };
-        }
-        if !model_moved {
-            return if self.is_still() { Ok(()) } else { Err("moved and should not".to_owned()) };
-        }
-        if real < self.started {
-            return Err("should have moved and did not".to_owned());
-        }
-        if fine && self.is_still() {
-            return Err("should have moved again and did not".to_owned());
-        }
-        Ok(())
-    }
-
-    fn is_still(&self) -> bool {
-        self.old.is_some_and(|(_, old)| old == self.new.1)
-    }
-}
-
 fn mtime(attr: &Attr) -> Time {
     attr.mtime
 }
@@ -454,29 +416,6 @@ fn show(outcome: &Outcome) -> String {
         }
         _ => format!("{outcome:?}"),
     }
-}
-
-/// The clock that the kernel stamps with.
-fn coarse_now() -> Time {
-    let now = clock_gettime(ClockId::RealtimeCoarse);
-    Time::new(now.tv_sec, now.tv_nsec as u32)
-}
-
-fn wait_for_tick() {
-    let start = coarse_now();
-    while coarse_now() == start {
-        std::thread::sleep(std::time::Duration::from_micros(200));
-    }
-}
-
-fn has_fine_stamps(dir: &Path) -> bool {
-    let file = tempfile::NamedTempFile::new_in(dir).expect("a place to work");
-    let stamp = |perm| {
-        rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(perm)).expect("own file");
-        let stat = rustix::fs::fstat(&file).expect("own file");
-        (stat.st_ctime, stat.st_ctime_nsec)
-    };
-    (0..50).all(|_| stamp(0o600) != stamp(0o644))
 }
 
 impl Tally {

@@ -14,6 +14,7 @@ mod compare;
 mod differences;
 mod generate;
 mod real;
+mod times;
 
 use std::path::PathBuf;
 
