@@ -19,6 +19,8 @@ pub const WRITE_BUFFER_MAX: u64 = 16 << 20;
 pub const SUB_BUFFER_MAX: u64 = 4 << 20;
 /// Extents that seal a sub-buffer.
 pub const SUB_BUFFER_EXTENTS_MAX: usize = 4096;
+/// Extents of one file that are kept in memory; beyond, regions are read again when they are needed.
+pub const EXTENTS_KEPT_MAX: usize = 1 << 20;
 /// Largest payload of a segment.
 pub const SEGMENT_PAYLOAD_MAX: u32 = 64 << 20;
 /// Unit of checksumming of an uncompressed segment.

@@ -1,7 +1,7 @@
 //! Requests of the host: format, mount, sync, unmount, inspection, checking.
 
 use super::files::settle_all;
-use super::reclaim::left_behind;
+use super::reclaim::{delete_segments, left_behind};
 use super::tasks::done;
 use super::{Client, Mounted, Phase};
 
@@ -147,12 +147,25 @@ impl Client {
             let settled = settle_all(&cx).await;
             let told = cx.ask(Ask::Sync).await;
             done(move |client| {
-                let result = settled.and(client.synced(told));
                 if last {
                     client.phase = Phase::Stopped;
-                    client.refuse_parked();
                 }
-                client.answer(id, result.map_or_else(Answer::Failed, |()| answer));
+                let result = settled.and(client.synced(told));
+                let answer = result.map_or_else(Answer::Failed, |()| answer);
+                if last { client.stop(id, answer) } else { client.answer(id, answer) }
+            })
+        });
+    }
+
+    /// Serves nothing any more; answers when nothing is left to do.
+    fn stop(&mut self, id: RequestId, answer: Answer) {
+        self.refuse_parked();
+        let segments = self.take_dead_segments();
+        self.spawn(id, move |cx| async move {
+            let deleted = delete_segments(&cx, segments).await;
+            done(move |client| {
+                client.deleted(deleted);
+                client.answer(id, answer);
             })
         });
     }

@@ -9,7 +9,7 @@ use crate::data::extent_map::{ExtentMap, Source};
 use crate::data::write_buffer::{SubBufferId, WriteBuffer};
 use crate::error::FsError;
 use crate::id::SegmentId;
-use crate::limits::REGION_SIZE;
+use crate::limits::{EXTENTS_KEPT_MAX, REGION_SIZE};
 use crate::meta::attrs::Attrs;
 use crate::meta::ops::flush::Flushed;
 use crate::meta::record::{Core, flag};
@@ -88,6 +88,15 @@ pub(super) struct Committed {
 enum Region {
     Loading,
     Loaded(Version, ExtentMap),
+}
+
+impl Region {
+    fn extents(&self) -> usize {
+        match self {
+            Region::Loading => 0,
+            Region::Loaded(_, map) => map.len(),
+        }
+    }
 }
 
 /// What a read of committed bytes finds.
@@ -191,8 +200,9 @@ impl FileState {
             return;
         }
         let Some(committed) = self.committed_mut() else { return };
-        if let Some(slot @ Region::Loading) = committed.regions.get_mut(&region) {
-            *slot = Region::Loaded(version, map);
+        if matches!(committed.regions.get(&region), Some(Region::Loading)) {
+            committed.make_room();
+            committed.regions.insert(region, Region::Loaded(version, map));
         }
         self.replay_onto();
     }
@@ -306,7 +316,17 @@ impl Committed {
                         *seen = commit.version;
                     }
                 }
+                self.make_room();
             }
+        }
+    }
+
+    /// Forgets loaded regions when they hold too much.
+    fn make_room(&mut self) {
+        let kept: usize = self.regions.values().map(Region::extents).sum();
+        if kept > EXTENTS_KEPT_MAX {
+            self.regions.retain(|_, region| matches!(region, Region::Loading));
+            self.complete = false;
         }
     }
 

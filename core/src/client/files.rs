@@ -97,6 +97,8 @@ impl Client {
             return;
         }
         let epoch = file.epoch;
+        // The state must still be this one when the load arrives: epochs begin anew with another.
+        inode.pins += 1;
         self.spawn_own(move |cx| async move {
             let (result, point) = transact!(&cx, &mounted.volume, |txn| load_file(txn, ino).await);
             done(move |client| client.load_done(ino, epoch, result, point))
@@ -120,7 +122,7 @@ impl Client {
             (Ok(_), _) => unreachable!("a load commits nothing"),
         }
         self.unpark_inode(ino);
-        self.let_go(ino);
+        self.unpin(ino);
     }
 
     /// What waited for an inode fails with this error.

@@ -66,6 +66,7 @@ impl Client {
         let Some(file) = self.inodes.file(ino) else { return };
         let Some(committed) = file.committed() else { return };
         let (epoch, generation) = (file.epoch, committed.generation);
+        self.pin(ino);
         self.spawn_own(move |cx| async move {
             let volume = &mounted.volume;
             let (result, point) =
@@ -85,7 +86,7 @@ impl Client {
                     }
                 }
                 client.unpark_inode(ino);
-                client.let_go(ino);
+                client.unpin(ino);
             })
         });
     }

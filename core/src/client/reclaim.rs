@@ -8,7 +8,7 @@ use crate::meta::ops::WHOLE;
 use crate::meta::ops::reclaim::{drop_segments, queue, reclaim};
 use crate::meta::txn::{Volume, transact};
 use crate::port::meta_kv::Version;
-use crate::port::page_store::PageRequest;
+use crate::port::page_store::{PageError, PageRequest};
 use crate::port::{Point, Severity};
 use crate::task::Cx;
 use alloc::collections::{BTreeSet, VecDeque};
@@ -90,24 +90,36 @@ impl Client {
 
     /// Segments whose last reference is durably gone are deleted.
     pub(super) fn delete_dead_segments(&mut self) {
-        let durable = self.log.durable;
-        let dead = self.reclaim.dead.extract_if(.., |(version, _)| *version <= durable);
-        let segments: Vec<SegmentId> = dead.map(|(_, segment)| segment).collect();
+        let segments = self.take_dead_segments();
         if segments.is_empty() {
             return;
         }
         self.spawn_own(move |cx| async move {
-            let result = cx.page(PageRequest::Delete { segments }).await;
-            done(move |client| {
-                if let Err(error) = result {
-                    client.report(
-                        Severity::Warning,
-                        format!("deleting dead segments failed: {error:?}"),
-                    );
-                }
-            })
+            let result = delete_segments(&cx, segments).await;
+            done(move |client| client.deleted(result))
         });
     }
+
+    /// The segments that nothing durable refers to any more.
+    pub(super) fn take_dead_segments(&mut self) -> Vec<SegmentId> {
+        let durable = self.log.durable;
+        let dead = self.reclaim.dead.extract_if(.., |(version, _)| *version <= durable);
+        dead.map(|(_, segment)| segment).collect()
+    }
+
+    /// Segments that could not be deleted take room, and nothing else.
+    pub(super) fn deleted(&mut self, result: Result<(), PageError>) {
+        if let Err(error) = result {
+            self.report(Severity::Warning, format!("deleting dead segments failed: {error:?}"));
+        }
+    }
+}
+
+pub(super) async fn delete_segments(cx: &Cx, segments: Vec<SegmentId>) -> Result<(), PageError> {
+    if segments.is_empty() {
+        return Ok(());
+    }
+    cx.page(PageRequest::Delete { segments }).await.map(|_| ())
 }
 
 async fn reclaim_entry(cx: &Cx, volume: &Arc<Volume>, ino: Ino, generation: u64) -> Reclaimed {

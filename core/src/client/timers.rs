@@ -114,7 +114,9 @@ impl Client {
         match told {
             Told::Kv(Ok(KvReply::Durable(version))) => {
                 self.log.durable = self.log.durable.max(version);
-                self.delete_dead_segments();
+                if !matches!(self.phase, super::Phase::Stopped) {
+                    self.delete_dead_segments();
+                }
                 Ok(())
             }
             Told::Kv(Err(error)) => {
