@@ -127,6 +127,11 @@ impl<S: Snapshot> Store<S> {
         self.newest().version
     }
 
+    /// The oldest version that can be read and committed against.
+    pub fn oldest(&self) -> Version {
+        self.history.front().map_or(self.last(), |oldest| oldest.version)
+    }
+
     /// Whether a commit may come now.
     pub fn admission(&self) -> Admission {
         match self.active.bytes() {
