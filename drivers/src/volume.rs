@@ -20,7 +20,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vellum_core::id::{SessionId, VolumeId};
-use vellum_core::local::pages::DEFAULT_FILE_BYTES;
+use vellum_core::local::pages::{DEFAULT_FILE_BYTES, Mark};
 use vellum_core::port::meta_kv::KvError;
 use vellum_core::port::page_store::PageError;
 
@@ -188,7 +188,9 @@ impl LocalVolume {
         let mark = kv
             .open_mark()
             .map_err(|cause| VolumeError::MetaRead { path: path.to_path_buf(), cause })?;
-        let pages = DiskPages::open_marked(&page_dir, id, mark.as_deref(), file_bytes)?;
+        // Without a mark no batch has named a segment yet.
+        let mark = mark.unwrap_or_else(|| Mark::default().encode());
+        let pages = DiskPages::open_marked(&page_dir, id, Some(&mark), file_bytes)?;
         for trouble in pages.troubles() {
             tracing::error!(?trouble, volume = %path.display(), "damaged page file; the rest was kept");
         }

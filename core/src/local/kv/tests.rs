@@ -104,11 +104,26 @@ impl Shared<Store<MapSnapshot>> for World {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Commit { back: Option<usize>, reads: Vec<KeyRange>, writes: Vec<KeyRange>, mutations: Vec<Mutation> },
+    Commit {
+        back: Option<usize>,
+        reads: Vec<KeyRange>,
+        writes: Vec<KeyRange>,
+        mutations: Vec<Mutation>,
+    },
     BeginFlush,
-    FinishFlush { full: bool },
-    Get { back: usize, key: Key },
-    Range { back: usize, range: KeyRange, limit: u32, reverse: bool },
+    FinishFlush {
+        full: bool,
+    },
+    Get {
+        back: usize,
+        key: Key,
+    },
+    Range {
+        back: usize,
+        range: KeyRange,
+        limit: u32,
+        reverse: bool,
+    },
 }
 
 impl World {
@@ -150,7 +165,9 @@ impl World {
             Op::Get { back, key } => {
                 let version = self.at(back);
                 let expected = self.state(version).get(&key).cloned();
-                self.check(version, Read::Get(key), |values| assert_eq!(values, &Values::One(expected)));
+                self.check(version, Read::Get(key), |values| {
+                    assert_eq!(values, &Values::One(expected))
+                });
             }
             Op::Range { back, range, limit, reverse } => {
                 let version = self.at(back);
@@ -161,7 +178,11 @@ impl World {
         assert_eq!(store.last(), self.at(0));
         assert!(store.durable() <= store.last() && store.oldest() <= store.durable());
         assert_eq!(store.durable(), self.engine.version.get());
-        assert_eq!(**self.engine.rows.borrow(), *self.state(store.durable()), "a prefix is durable");
+        assert_eq!(
+            **self.engine.rows.borrow(),
+            *self.state(store.durable()),
+            "a prefix is durable"
+        );
     }
 
     fn commit(
@@ -226,8 +247,12 @@ impl World {
     /// Pages through a range and compares every page.
     fn check_range(&self, version: Version, mut range: KeyRange, limit: u32, reverse: bool) {
         let inside = |(key, _): &(&Key, &Value)| range.contains(key);
-        let mut expected: Vec<(Key, Value)> =
-            self.state(version).iter().filter(inside).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let mut expected: Vec<(Key, Value)> = self
+            .state(version)
+            .iter()
+            .filter(inside)
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         if reverse {
             expected.reverse();
         }

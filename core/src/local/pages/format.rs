@@ -161,7 +161,7 @@ pub(super) fn decode_footer(
 pub struct Mark {
     /// Files from this number on did not exist yet.
     pub(super) next_file: u32,
-    /// The unsealed ones, ascending. Every other file below `next_file` is sealed or gone.
+    /// The unsealed ones. Every other file below `next_file` is sealed or gone.
     pub(super) files: Vec<FileMark>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::format::{Mark, encode_header};
 use super::medium::{File, Medium, MediumError};
-use super::state::{Pages, Place, Room, SyncPlan};
+use super::state::{Burial, Pages, Place, Room, SyncPlan};
 use crate::data::segment::{self, BadFrame, Frames, Head, decode_head, encode_head};
 use crate::id::{SegmentId, VolumeId};
 use crate::local::Shared;
@@ -44,9 +44,10 @@ fn put<M: Medium>(
     loop {
         match shared.with_mut(|pages| pages.reserve(&draft, again))? {
             Room::NewFile(number) => {
-                let file = medium.create(number)?;
-                file.write(0, &[encode_header(volume, number)])?;
-                shared.with_mut(|pages| pages.install(number, file));
+                let file = create(medium, volume, number);
+                let installed = file.as_ref().ok().cloned();
+                shared.with_mut(|pages| pages.created(number, installed));
+                file?;
             }
             Room::Taken(place, file) => {
                 let same = file.read(place.offset, head.len())? == head;
@@ -69,6 +70,16 @@ fn put<M: Medium>(
     }
 }
 
+fn create<M: Medium>(medium: &M, volume: VolumeId, number: u32) -> Result<M::File, MediumError> {
+    let file = medium.create(number)?;
+    if let Err(error) = file.write(0, &[encode_header(volume, number)]) {
+        // What stays is found empty at the next start.
+        let _ = medium.remove(number);
+        return Err(error);
+    }
+    Ok(file)
+}
+
 /// Makes everything appended before the call durable, and says what that is. One at a time: the kernel
 /// reports a failed write to one of two concurrent callers only.
 pub fn sync<M: Medium>(
@@ -80,8 +91,9 @@ pub fn sync<M: Medium>(
         for draft in shared.with(Pages::homeless) {
             put(shared, medium, volume, draft, true)?;
         }
-        let plan = shared.with_mut(Pages::begin_sync);
+        let mut plan = shared.with_mut(Pages::begin_sync);
         if perform(shared, medium, &plan)? {
+            shared.with(|pages| plan.mark.files.retain(|file| !pages.is_sealed(file.number)));
             return Ok(plan.mark);
         }
     }
@@ -133,18 +145,24 @@ pub fn delete<M: Medium>(
     let mut outcome = Ok(());
     for id in ids {
         let Some(burial) = shared.with_mut(|pages| pages.bury(*id)) else { continue };
-        let (sector, bits) = burial.sector;
-        let (offset, len) = burial.punch;
         let done = match burial.remove {
             Some(number) => medium.remove(number),
-            None => burial.file.write(sector, &[bits]).and_then(|()| match len {
-                0 => Ok(()),
-                len => burial.file.punch(offset, len),
-            }),
+            None => bury(&burial),
         };
         outcome = outcome.and(done);
     }
     Ok(outcome?)
+}
+
+fn bury<F: File>(burial: &Burial<F>) -> Result<(), MediumError> {
+    let (sector, bits) = &burial.sector;
+    let (offset, len) = burial.punch;
+    match burial.file.write(*sector, core::slice::from_ref(bits)) {
+        // Space is freed all the same; the segment comes back at the next start, unreferenced.
+        Ok(()) | Err(MediumError::NoSpace) => {}
+        Err(error) => return Err(error),
+    }
+    if len == 0 { Ok(()) } else { burial.file.punch(offset, len) }
 }
 
 /// Where a segment is.

@@ -153,8 +153,12 @@ impl<F: File> Scan<F> {
         let preamble = self.file.read(0, FIRST_RECORD as usize)?;
         let header = preamble.get(..PAGE as usize).unwrap_or_default();
         if !is_header(header, self.volume, self.number) {
-            let nothing = matches!(self.promise, Promise::Nothing);
-            if nothing && (known || len <= FIRST_RECORD) {
+            let promised = match &self.promise {
+                Promise::Sealed => true,
+                Promise::Until(mark) => mark.end > FIRST_RECORD,
+                Promise::Nothing => !known,
+            };
+            if !promised || len <= FIRST_RECORD {
                 return Ok(None);
             }
             self.troubles.push(Trouble::FileHeader { file: self.number });
@@ -170,7 +174,7 @@ impl<F: File> Scan<F> {
             }
             return Ok(Some(page_file));
         }
-        if matches!(self.promise, Promise::Sealed) {
+        if matches!(self.promise, Promise::Sealed) && len > FIRST_RECORD {
             self.troubles.push(Trouble::Footer { file: self.number });
         }
         let end = self.records(&mut page_file, len)?;

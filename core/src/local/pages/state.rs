@@ -47,6 +47,8 @@ pub(super) struct PageFile<F> {
     pub(super) phase: Phase,
     /// Something was written since the last successful sync.
     pub(super) dirty: bool,
+    /// Records, dead ones too, that no sync has made durable: offset and length.
+    unsynced: BTreeMap<u64, u64>,
 }
 
 /// The life of a page file.
@@ -70,8 +72,10 @@ pub struct Pages<F> {
     pub(super) index: BTreeMap<SegmentId, Place>,
     appending: BTreeSet<SegmentId>,
     next_file: u32,
+    /// Numbers handed out for files that are not here yet.
+    creating: BTreeSet<u32>,
     /// A file was created since the directory was synced last.
-    created: bool,
+    directory_dirty: bool,
     /// Segments that a crash could still take away, until a sync makes them durable.
     undurable: BTreeMap<SegmentId, SegmentDraft>,
     undurable_bytes: u64,
@@ -102,8 +106,9 @@ pub(super) struct FileSync<F> {
     pub(super) file: F,
     /// To be written first: the footer of a full file.
     pub(super) footer: Option<(u64, Bytes)>,
-    /// What becomes durable.
+    /// What becomes durable: segments, and offsets of records.
     pub(super) segments: Vec<SegmentId>,
+    pub(super) offsets: Vec<u64>,
 }
 
 /// What a delete has to do.
@@ -127,7 +132,8 @@ impl<F: Clone> Pages<F> {
             index: BTreeMap::new(),
             appending: BTreeSet::new(),
             next_file,
-            created: false,
+            directory_dirty: false,
+            creating: BTreeSet::new(),
             undurable: BTreeMap::new(),
             undurable_bytes: 0,
         }
@@ -189,6 +195,7 @@ impl<F: Clone> Pages<F> {
         let Some((number, file)) = found else {
             let number = self.next_file;
             self.next_file += 1;
+            self.creating.insert(number);
             return Ok(Room::NewFile(number));
         };
         let place = Place { file: number, offset: file.end, payload_len: draft.len };
@@ -199,10 +206,18 @@ impl<F: Clone> Pages<F> {
         Ok(Room::Here { file: file.file.clone(), place })
     }
 
-    /// A file that [`Room::NewFile`] asked for is there, with its header.
-    pub(super) fn install(&mut self, number: u32, file: F) {
-        self.files.insert(number, PageFile::new(file, Phase::Open));
-        self.created = true;
+    /// A file that [`Room::NewFile`] asked for is there with its header, or could not be created.
+    pub(super) fn created(&mut self, number: u32, file: Option<F>) {
+        self.creating.remove(&number);
+        if let Some(file) = file {
+            self.files.insert(number, PageFile::new(file, Phase::Open));
+            self.directory_dirty = true;
+        }
+    }
+
+    /// Whether a file has a durable footer.
+    pub(super) fn is_sealed(&self, number: u32) -> bool {
+        self.files.get(&number).is_some_and(|file| file.phase == Phase::Sealed)
     }
 
     /// An append has finished, well or not.
@@ -225,8 +240,11 @@ impl<F: Clone> Pages<F> {
             }
             return;
         }
-        file.holes.remove(&place.offset);
         file.dirty = true;
+        file.unsynced.insert(place.offset, place.physical_len());
+        if file.phase != Phase::Failed {
+            file.holes.remove(&place.offset);
+        }
         if let Some(old) = self.index.get(&draft.id).copied() {
             self.forget_record(old);
         }
@@ -256,11 +274,15 @@ impl<F: Clone> Pages<F> {
             }
         }
         let mut plan = SyncPlan {
-            directory: core::mem::take(&mut self.created),
+            directory: core::mem::take(&mut self.directory_dirty),
             files: Vec::new(),
             remove: self.remove_dead_files(),
             mark: Mark { next_file: self.next_file, files: Vec::new() },
         };
+        for number in &self.creating {
+            let nothing = FileMark { number: *number, end: FIRST_RECORD, holes: Vec::new() };
+            plan.mark.files.push(nothing);
+        }
         for (number, file) in &mut self.files {
             if file.phase == Phase::Sealed {
                 continue;
@@ -276,6 +298,7 @@ impl<F: Clone> Pages<F> {
                 file: file.file.clone(),
                 footer: seal.then(|| (file.end, file.footer(self.volume, *number))),
                 segments: undurable.remove(number).unwrap_or_default(),
+                offsets: file.unsynced.keys().copied().collect(),
             });
         }
         plan
@@ -288,17 +311,17 @@ impl<F: Clone> Pages<F> {
                 self.undurable_bytes -= u64::from(draft.len);
             }
         }
-        if let Some(file) = self.files.get_mut(&sync.number)
-            && sync.footer.is_some()
-            && sealed
-        {
-            file.phase = Phase::Sealed;
+        if let Some(file) = self.files.get_mut(&sync.number) {
+            file.unsynced.retain(|offset, _| sync.offsets.binary_search(offset).is_err());
+            if sync.footer.is_some() && sealed {
+                file.phase = Phase::Sealed;
+            }
         }
     }
 
     /// The directory could not be synced: the names of new files may be lost.
     pub(super) fn directory_failed(&mut self) {
-        self.created = true;
+        self.directory_dirty = true;
     }
 
     /// A sync was given up before this file's turn.
@@ -312,6 +335,8 @@ impl<F: Clone> Pages<F> {
     pub(super) fn file_failed(&mut self, number: u32) {
         if let Some(file) = self.files.get_mut(&number) {
             file.phase = Phase::Failed;
+            // No mark may promise what never arrived, not even dead records.
+            file.holes.append(&mut file.unsynced);
         }
     }
 
@@ -376,6 +401,7 @@ impl<F> PageFile<F> {
             dead: DeadMap::new(),
             phase,
             dirty: false,
+            unsynced: BTreeMap::new(),
         }
     }
 
