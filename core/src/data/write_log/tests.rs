@@ -182,6 +182,15 @@ fn more_than_a_pack_can_hold_is_refused() {
     assert_eq!(decode(0, &Bytes::from(vec![0; 100_000])), Err(DecodeError::TooLong));
 }
 
+/// Small, at a bound (plain or as a signed distance), or any.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => 0..200u64,
+        2 => prop::sample::select(vec![REGION_SIZE - 1, REGION_SIZE, 2 * REGION_SIZE, 2 * REGION_SIZE - 1]),
+        1 => any::<u64>(),
+    ]
+}
+
 fn extent() -> impl Strategy<Value = LogExtent> {
     // Around the borders of the first regions, and at the very end.
     let offset = prop_oneof![
@@ -230,14 +239,26 @@ proptest! {
     }
 
     #[test]
-    fn any_body_under_a_true_checksum_decodes_inside_its_region_or_not_at_all(
+    fn any_numbers_under_a_true_checksum_decode_inside_their_region_or_not_at_all(
         region in prop_oneof![0..4u64, Just(FILE_SIZE_MAX / REGION_SIZE), any::<u64>()],
-        rows in 0..3usize,
-        tail in proptest::collection::vec(prop_oneof![0..4u8, any::<u8>()], 0..200),
+        rows in 0..3u8,
+        extents in proptest::collection::vec((number(), number(), 0..4u64, number()), 0..4),
     ) {
-        let mut body = vec![VERSION, rows as u8];
-        body.resize(2 + rows * SegmentId::LEN, 0xee);
-        body.extend_from_slice(&tail);
+        let mut body = vec![VERSION, rows];
+        body.resize(2 + usize::from(rows) * SegmentId::LEN, 0xee);
+        body.push(extents.len() as u8);
+        let mut embedded = 0u64;
+        for (distance, len, row, payload) in extents {
+            super::put(&mut body, distance);
+            super::put(&mut body, len);
+            super::put(&mut body, row);
+            if row > 0 {
+                super::put(&mut body, payload);
+            } else {
+                embedded = embedded.saturating_add(len);
+            }
+        }
+        body.resize(body.len() + embedded.min(2 * LOG_BYTES_MAX) as usize, 0x55);
         if let Ok(extents) = decode(region, &pack(region, &body)) {
             for extent in extents {
                 prop_assert_eq!(extent.offset / REGION_SIZE, region);
