@@ -5,6 +5,7 @@ use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Sixteen bytes that occur nowhere else.
 const MARK: &[u8; 16] = b"\xd7here-be-damage\x1d";
@@ -51,15 +52,76 @@ fn a_file_of_rubbish_in_place_of_a_volume_is_refused() {
         if command == ["mount"] {
             run.arg(volume.mnt());
         }
-        let output = run.output().expect("it runs");
-        let code = output.status.code().expect("it exits, it does not crash");
-        assert!((1..=10).contains(&code), "{command:?}: {output:?}");
-        assert!(
-            !String::from_utf8_lossy(&output.stderr).contains("panicked"),
-            "{command:?}: {output:?}"
-        );
+        refused(&mut run);
     }
     assert_eq!(fs::read(volume.path()).expect("read"), pattern(1, 0, 100_000));
+}
+
+// [S-FORMAT-2]
+#[test]
+fn a_volume_of_a_future_format_is_refused_and_left_alone() {
+    let Some(mut m) = Mounted::by_daemon() else { return };
+    fs::write(m.path("f"), "precious").expect("write");
+    m.unmount();
+    let identity = m.volume().path().join("VELLUM");
+    let now = fs::read_to_string(&identity).expect("read the identity");
+    let future = now.replace("format 1\n", "format 999\n");
+    assert_ne!(now, future, "the identity names its format");
+    fs::write(&identity, &future).expect("write the identity");
+    for verb in ["mount", "fsck", "format"] {
+        let mut command = m.volume().vellum(&[verb]);
+        command.arg(m.volume().path());
+        if verb == "mount" {
+            command.arg(m.root());
+        }
+        let error = refused(&mut command);
+        assert!(error.contains("999"), "{verb} does not name the format: {error}");
+    }
+    assert_eq!(fs::read_to_string(&identity).expect("read the identity"), future);
+    fs::write(&identity, now).expect("write the identity");
+    m.mount_again();
+    assert_eq!(fs::read_to_string(m.path("f")).expect("read"), "precious");
+}
+
+// [S-DAMAGE-2]
+#[test]
+fn a_ruined_metadata_store_is_an_error_and_no_crash() {
+    let Some(mut m) = Mounted::by_daemon() else { return };
+    fs::write(m.path("f"), "x").expect("write");
+    m.unmount();
+    let meta = m.volume().path().join("meta.redb");
+    let sound = fs::read(&meta).expect("read the metadata store");
+    let ruins = [
+        ("emptied", Vec::new()),
+        ("half", sound[..sound.len() / 2].to_vec()),
+        ("noise", pattern(1, 0, sound.len())),
+    ];
+    for (how, ruin) in ruins {
+        fs::write(&meta, ruin).expect("ruin it");
+        for verb in ["mount", "fsck"] {
+            let mut command = m.volume().vellum(&[verb]);
+            command.arg(m.volume().path());
+            if verb == "mount" {
+                command.arg(m.root());
+            }
+            let error = refused(&mut command);
+            assert!(!error.is_empty(), "{verb} of a store that is {how} says nothing");
+        }
+    }
+    fs::write(&meta, sound).expect("restore it");
+    m.mount_again();
+    assert_eq!(fs::read_to_string(m.path("f")).expect("read"), "x");
+}
+
+/// Runs a command that must exit by itself with one of the documented codes; what it said.
+#[track_caller]
+fn refused(command: &mut Command) -> String {
+    let output = command.output().expect("it runs");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let code = output.status.code();
+    assert!(code.is_some_and(|c| (1..=10).contains(&c)), "{command:?}: {output:?}");
+    assert!(!error.contains("panicked"), "{command:?}: {error}");
+    error
 }
 
 /// Changes one bit of [`MARK`] where it lies in some file below.
