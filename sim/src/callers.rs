@@ -1,0 +1,346 @@
+//! The callers: each takes the next step of the plan, sends its requests one after the other, and pauses.
+//!
+//! Owns: the tasks under way and the kernel's tables. Never does: judging answers.
+
+use std::collections::VecDeque;
+use vellum_core::id::{Handle, Ino};
+use vellum_core::port::control::{Answer, Control};
+use vellum_core::port::kernel::{Caller, Operation, Reply};
+
+use crate::faults::Fault;
+use crate::kernel::{Concrete, Kernel};
+use crate::plan::Step;
+use crate::world::{Failure, Outcome, Waiter, World};
+
+/// Lookups of one operation before it goes on without a name in the cache.
+const LOOKUPS_MAX: u32 = 4;
+
+/// All callers of a run.
+pub struct Callers {
+    /// The kernel under the callers.
+    pub kernel: Kernel,
+    /// No new steps are taken; what was begun is finished.
+    pub resting: bool,
+    plan: Vec<Step>,
+    next: usize,
+    tasks: Vec<Option<Task>>,
+    pause: u64,
+    /// A step asked for a remount, which the runner does once all rest.
+    pub remount: bool,
+    /// Steps that were done, and steps that found nothing to work with.
+    pub done: u64,
+    /// See [`Callers::done`].
+    pub skipped: u64,
+}
+
+/// What a caller is at.
+#[derive(Debug)]
+struct Task {
+    ops: VecDeque<Operation>,
+    listing: Option<(Ino, u32, bool)>,
+    lookups: u32,
+    /// The lookup under way that is not one of `ops`.
+    looking: bool,
+    locks: Vec<Ino>,
+    waiting: bool,
+    /// A request of it waits for its answer.
+    sent: bool,
+}
+
+impl Callers {
+    /// `count` callers with a plan.
+    pub fn new(count: usize, plan: Vec<Step>, kernel: Kernel, pause: u64) -> Callers {
+        let tasks = (0..count).map(|_| None).collect();
+        Callers {
+            kernel,
+            resting: false,
+            plan,
+            next: 0,
+            tasks,
+            pause,
+            remount: false,
+            done: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Whether nobody is at anything.
+    pub fn idle(&self) -> bool {
+        self.tasks.iter().all(Option::is_none)
+    }
+
+    /// Whether the plan is used up.
+    pub fn finished(&self) -> bool {
+        self.next >= self.plan.len() && self.idle()
+    }
+
+    /// Begins or goes on after a mount: every caller gets up.
+    pub fn begin(world: &mut World) {
+        world.callers.resting = false;
+        for caller in 0..world.callers.tasks.len() {
+            world.callers.tasks[caller] = None;
+            let pause = world.dice.below(1_000);
+            world.wake_caller(caller, pause);
+        }
+    }
+
+    /// A new mount: the kernel knows nothing.
+    pub fn forget_everything(&mut self, locking: bool) {
+        self.kernel = Kernel::new(locking, self.kernel.serial());
+        for task in &mut self.tasks {
+            *task = None;
+        }
+    }
+
+    /// A caller may do its next thing.
+    pub fn go_on(world: &mut World, caller: usize) -> Outcome<()> {
+        if world.callers.tasks[caller].is_none() && !Callers::take_step(world, caller)? {
+            return Ok(());
+        }
+        Callers::send(world, caller)
+    }
+
+    /// A kernel request of a caller was answered: its record is the last of the history.
+    pub fn replied(world: &mut World, caller: usize) {
+        let World { callers, epoch, .. } = world;
+        let record = epoch.records.last().expect("the record was just pushed");
+        let Some(task) = callers.tasks[caller].as_mut() else { return };
+        task.sent = false;
+        callers.kernel.unpin(&record.op);
+        callers.kernel.note(&record.op, &record.reply);
+        if task.looking {
+            task.looking = false;
+        } else {
+            task.ops.pop_front();
+            let before = task.ops.len();
+            follow_up(task, &record.op, &record.reply);
+            for op in task.ops.iter().skip(before) {
+                callers.kernel.pin(op);
+            }
+            let locks = std::mem::take(&mut task.locks);
+            callers.kernel.unlock(&locks);
+        }
+        let finished = task.ops.is_empty();
+        if finished {
+            callers.tasks[caller] = None;
+            callers.done += 1;
+        }
+        Callers::wake_next(world, caller, finished);
+    }
+
+    /// A control request of a caller was answered.
+    pub fn answered(world: &mut World, caller: usize, answer: &Answer) -> Outcome<()> {
+        if let Answer::Failed(error) = answer
+            && !world.options.data_may_fail()
+        {
+            // Info of an inode that is gone is an honest failure.
+            let errno = error.errno();
+            if !matches!(errno, 2 | 116) {
+                return Err(Failure::new(
+                    "control",
+                    format!("a control request failed with errno {errno}"),
+                ));
+            }
+        }
+        world.callers.tasks[caller] = None;
+        world.callers.done += 1;
+        Callers::wake_next(world, caller, true);
+        Ok(())
+    }
+
+    fn wake_next(world: &mut World, caller: usize, finished: bool) {
+        let pause = if finished && world.callers.pause > 0 {
+            world.dice.latency(world.callers.pause, 50)
+        } else {
+            0
+        };
+        world.wake_caller(caller, pause);
+        let waiting = world
+            .callers
+            .tasks
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| t.as_ref().is_some_and(|t| t.waiting));
+        let waiting: Vec<usize> = waiting.map(|(i, _)| i).collect();
+        for other in waiting {
+            world.wake_caller(other, 0);
+        }
+    }
+
+    /// Whether the caller has something to do now.
+    fn take_step(world: &mut World, caller: usize) -> Outcome<bool> {
+        let callers = &mut world.callers;
+        if callers.resting || callers.next >= callers.plan.len() {
+            return Ok(false);
+        }
+        let step = callers.plan[callers.next];
+        callers.next += 1;
+        Callers::draw_faults(world);
+        let wall = world.now().wall;
+        let mut ops = VecDeque::new();
+        let mut listing = None;
+        match world.callers.kernel.resolve(&step, wall) {
+            Concrete::Requests(list) => ops.extend(list),
+            Concrete::List { ino, room, plus } => {
+                ops.push_back(Operation::OpenDir { ino });
+                listing = Some((ino, room, plus));
+            }
+            Concrete::Silent(op) => {
+                world.tell(op)?;
+                return Callers::rest_a_moment(world, caller, 0);
+            }
+            Concrete::Interrupt(pick) => {
+                Callers::interrupt(world, pick)?;
+                return Callers::rest_a_moment(world, caller, 0);
+            }
+            Concrete::Sleep(time) => return Callers::rest_a_moment(world, caller, time),
+            Concrete::Skip => {
+                world.callers.skipped += 1;
+                return Callers::rest_a_moment(world, caller, 0);
+            }
+            Concrete::Info(ino) => return Callers::command(world, caller, Control::Info { ino }),
+            Concrete::Status => return Callers::command(world, caller, Control::Status),
+            Concrete::Sync => return Callers::command(world, caller, Control::Sync),
+        }
+        for op in &ops {
+            world.callers.kernel.pin(op);
+        }
+        world.callers.tasks[caller] = Some(Task {
+            ops,
+            listing,
+            lookups: 0,
+            looking: false,
+            locks: Vec::new(),
+            waiting: false,
+            sent: false,
+        });
+        Ok(true)
+    }
+
+    fn draw_faults(world: &mut World) {
+        if world.link.strikes(Fault::WallJump, &mut world.faults) {
+            world.link.counts[Fault::WallJump as usize] -= 1;
+            world.jump_clock();
+        }
+        if world.link.strikes(Fault::KvRecovery, &mut world.faults) {
+            world.link.counts[Fault::KvRecovery as usize] -= 1;
+            world.recover_store();
+        }
+        if world.armed && world.link.strikes(Fault::Remount, &mut world.faults) {
+            world.callers.remount = true;
+            world.callers.resting = true;
+        }
+    }
+
+    fn rest_a_moment(world: &mut World, caller: usize, extra: u64) -> Outcome<bool> {
+        let pause = world.callers.pause + extra;
+        world.wake_caller(caller, pause);
+        world.callers.done += 1;
+        Ok(false)
+    }
+
+    fn command(world: &mut World, caller: usize, control: Control) -> Outcome<bool> {
+        world.callers.tasks[caller] = Some(Task {
+            ops: VecDeque::new(),
+            listing: None,
+            lookups: 0,
+            looking: false,
+            locks: Vec::new(),
+            waiting: false,
+            sent: false,
+        });
+        world.command(Waiter::Caller(caller), control)?;
+        Ok(false)
+    }
+
+    fn interrupt(world: &mut World, pick: u32) -> Outcome<()> {
+        if world.options.rate(Fault::Interrupt) == 0 {
+            return Ok(());
+        }
+        match Kernel::interrupt(pick, &world.under_way()) {
+            Some(target) => world.tell(Operation::Interrupt { target }),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends the next request of a caller's task, if its locks are free.
+    fn send(world: &mut World, caller: usize) -> Outcome<()> {
+        let callers = &mut world.callers;
+        let Some(task) = callers.tasks[caller].as_mut() else { return Ok(()) };
+        if task.sent {
+            return Ok(());
+        }
+        let Some(op) = task.ops.front().cloned() else { return Ok(()) };
+        let op = match callers.kernel.unknown_name(&op) {
+            Some((parent, name)) if task.lookups < LOOKUPS_MAX => {
+                task.lookups += 1;
+                task.looking = true;
+                let lookup = Operation::Lookup { parent, name };
+                callers.kernel.pin(&lookup);
+                lookup
+            }
+            _ => {
+                let locks = callers.kernel.locks_of(&op);
+                task.waiting = !callers.kernel.lock(&locks);
+                if task.waiting {
+                    return Ok(());
+                }
+                task.locks = locks;
+                op
+            }
+        };
+        task.sent = true;
+        let uid = if caller == 1 { 1000 } else { 0 };
+        world.ask(
+            Waiter::Caller(caller),
+            Caller { uid, gid: uid, pid: 100 + caller as u32 },
+            op,
+        )?;
+        Ok(())
+    }
+}
+
+/// What comes after an answer within one step.
+fn follow_up(task: &mut Task, op: &Operation, reply: &Reply) {
+    match (op, reply) {
+        (Operation::OpenDir { ino }, Reply::Opened(opened)) => {
+            let handle = opened.handle;
+            if let Some((ino, room, plus)) = task.listing {
+                task.ops.push_back(Operation::ReadDir { ino, handle, cookie: 0, room, plus });
+                return;
+            }
+            for op in &mut task.ops {
+                set_handle(op, *ino, handle);
+            }
+        }
+        (Operation::OpenDir { .. }, _) => task.ops.clear(), // Their pins keep a directory in the cache, no more.
+        (Operation::ReadDir { ino, handle, .. }, Reply::Entries(entries))
+            if !entries.is_empty() =>
+        {
+            let (_, room, plus) = task.listing.expect("only listings read directories");
+            let cookie = entries.last().expect("not empty").cookie;
+            task.ops.push_back(Operation::ReadDir {
+                ino: *ino,
+                handle: *handle,
+                cookie,
+                room,
+                plus,
+            });
+        }
+        (Operation::ReadDir { ino, handle, .. }, _) => {
+            task.ops.push_back(Operation::ReleaseDir { ino: *ino, handle: *handle });
+        }
+        _ => {}
+    }
+}
+
+fn set_handle(op: &mut Operation, dir: Ino, to: Handle) {
+    match op {
+        Operation::FsyncDir { ino, handle, .. } | Operation::ReleaseDir { ino, handle }
+            if *ino == dir =>
+        {
+            *handle = to
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,208 @@
+//! The fault atlas: what can go wrong, how often in a run, and what must be survived.
+//!
+//! | class | what happens | what must hold |
+//! |---|---|---|
+//! | `kv-*` | a refused, late, unknown or doubly answered transaction | nobody notices but the clock |
+//! | `page-tail`, `page-away` | a slow or absent page store | nobody notices but the clock |
+//! | `page-error` | a read that fails for good | EIO for that read, nothing else |
+//! | `no-space` | the page store is full | ENOSPC or EIO for data; the namespace is untouched |
+//! | `crash` | the process ends, and on an embedded store the power too | what fsync promised is there |
+//! | `remount` | a clean unmount | everything is there |
+//! | `wall-jump` | the civil clock jumps | times stay within what the clock ever said |
+//! | `interrupt` | the caller gives up | EINTR without effect, or the result |
+
+use crate::dice::{Dice, Stream};
+
+/// One kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A commit is refused although nothing conflicts.
+    KvConflict,
+    /// A read version is said to be too old.
+    KvTooOld,
+    /// A read version is said to be in the future.
+    KvNotYet,
+    /// The store asks to slow down.
+    KvThrottled,
+    /// The store does not answer for a while.
+    KvOutage,
+    /// A commit succeeds and its answer is lost.
+    UnknownLanded,
+    /// A commit fails and its answer is lost.
+    UnknownLost,
+    /// A commit's answer is lost, and it lands later, if at all.
+    UnknownLate,
+    /// The cluster recovers: versions jump, everything in flight is unknown.
+    KvRecovery,
+    /// A range is cut short.
+    KvSplit,
+    /// An answer of the store takes very long.
+    KvTail,
+    /// An answer of the page store takes very long.
+    PageTail,
+    /// The page store is away for a moment.
+    PageAway,
+    /// A page read fails for good.
+    PageError,
+    /// The page store is full.
+    NoSpace,
+    /// The process is killed.
+    Crash,
+    /// A commit or a segment that was not durable was lost in a crash.
+    CrashLoss,
+    /// The volume is unmounted and mounted again.
+    Remount,
+    /// The civil clock jumps.
+    WallJump,
+    /// A caller gives up.
+    Interrupt,
+}
+
+impl Fault {
+    /// All of them with their names.
+    pub const ALL: [(&'static str, Fault); 20] = [
+        ("kv-conflict", Fault::KvConflict),
+        ("kv-too-old", Fault::KvTooOld),
+        ("kv-not-yet", Fault::KvNotYet),
+        ("kv-throttled", Fault::KvThrottled),
+        ("kv-outage", Fault::KvOutage),
+        ("unknown-landed", Fault::UnknownLanded),
+        ("unknown-lost", Fault::UnknownLost),
+        ("unknown-late", Fault::UnknownLate),
+        ("kv-recovery", Fault::KvRecovery),
+        ("kv-split", Fault::KvSplit),
+        ("kv-tail", Fault::KvTail),
+        ("page-tail", Fault::PageTail),
+        ("page-away", Fault::PageAway),
+        ("page-error", Fault::PageError),
+        ("no-space", Fault::NoSpace),
+        ("crash", Fault::Crash),
+        ("crash-loss", Fault::CrashLoss),
+        ("remount", Fault::Remount),
+        ("wall-jump", Fault::WallJump),
+        ("interrupt", Fault::Interrupt),
+    ];
+    /// How many there are.
+    pub const COUNT: usize = Fault::ALL.len();
+}
+
+/// How often each fault happened.
+pub type FaultCounts = [u64; Fault::COUNT];
+
+/// Which metadata store a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// A cluster: durable at once, outcomes may be unknown.
+    Cluster,
+    /// An embedded store in a few lines: durable at sync, a crash keeps a prefix.
+    Embedded,
+}
+
+/// What a run is like. Everything but the plan itself.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The metadata store.
+    pub store: Store,
+    /// Bits of the name hash.
+    pub hash_bits: u8,
+    /// Callers at work at the same time.
+    pub callers: usize,
+    /// The kernel takes the inode locks that Linux takes.
+    pub kernel_locks: bool,
+    /// Chance of each fault in 10,000, in the order of [`Fault::ALL`]; what it is a chance of differs.
+    pub rates: [u32; Fault::COUNT],
+    /// Capacity of the page store in bytes.
+    pub capacity: u64,
+    /// Bytes that write buffers may hold.
+    pub dirty_max: u64,
+    /// Milliseconds after which buffers are flushed unasked.
+    pub flush_after_ms: u64,
+    /// No access times.
+    pub noatime: bool,
+    /// Typical pause of a caller between operations, in microseconds.
+    pub pause_us: u64,
+}
+
+impl Options {
+    /// The options that the seed stands for.
+    pub fn of_seed(seed: u64) -> Options {
+        let dice = &mut Dice::new(seed, Stream::Swarm);
+        let store = if dice.coin() { Store::Cluster } else { Store::Embedded };
+        let kernel_locks = !dice.chance(2_000);
+        let mut options = Options {
+            store,
+            hash_bits: if dice.chance(1_500) { 3 } else { 60 },
+            callers: *dice.pick(&[1, 2, 4, 4, 4, 8]),
+            kernel_locks,
+            rates: [0; Fault::COUNT],
+            capacity: 1 << 40,
+            dirty_max: *dice.pick(&[16 << 20, 64 << 20, 256 << 20]),
+            flush_after_ms: *dice.pick(&[20, 200, 1000]),
+            noatime: dice.chance(2_000),
+            pause_us: *dice.pick(&[0, 50, 2_000, 100_000]),
+        };
+        if !dice.chance(1_500) {
+            options.choose_faults(dice);
+        }
+        options
+    }
+
+    /// The chance of a fault in 10,000.
+    pub fn rate(&self, fault: Fault) -> u32 {
+        self.rates[fault as usize]
+    }
+
+    /// Whether data may be refused or unreadable in this run.
+    pub fn data_may_fail(&self) -> bool {
+        self.rate(Fault::NoSpace) > 0 || self.rate(Fault::PageError) > 0
+    }
+
+    fn choose_faults(&mut self, dice: &mut Dice) {
+        use Fault::*;
+        let anywhere = [
+            (KvConflict, 500),
+            (KvTooOld, 200),
+            (KvThrottled, 200),
+            (KvSplit, 2_000),
+            (KvTail, 100),
+            (PageTail, 100),
+            (PageAway, 300),
+            (WallJump, 100),
+            (Interrupt, 10_000),
+        ];
+        let cluster = [
+            (KvNotYet, 200),
+            (KvOutage, 20),
+            (UnknownLanded, 300),
+            (UnknownLost, 300),
+            (UnknownLate, 200),
+            (KvRecovery, 15),
+        ];
+        for (fault, rate) in anywhere {
+            self.maybe(dice, fault, rate);
+        }
+        if self.store == Store::Cluster {
+            for (fault, rate) in cluster {
+                self.maybe(dice, fault, rate);
+            }
+        }
+        // Without the kernel's locks an unanswered operation has no certain place in the order.
+        if self.kernel_locks {
+            self.maybe(dice, Crash, 100);
+        }
+        self.maybe(dice, Remount, 100);
+        if dice.chance(500) {
+            self.rates[PageError as usize] = 300;
+        }
+        if dice.chance(500) {
+            self.rates[NoSpace as usize] = 1;
+            self.capacity = dice.within(256 << 10, 4 << 20);
+        }
+    }
+
+    fn maybe(&mut self, dice: &mut Dice, fault: Fault, rate: u32) {
+        if dice.coin() {
+            self.rates[fault as usize] = (rate / *dice.pick(&[1, 1, 3, 10])).max(1);
+        }
+    }
+}

@@ -1,0 +1,607 @@
+//! The kernel's part: what it has looked up and opened, which locks it takes, what it sends.
+//!
+//! Owns: lookup counts, handles, the name cache, inode locks. Never does: judging answers.
+//! Invariants: an inode that is named in a request has a lookup count or an open handle; the last
+//! FLUSH of a handle precedes its RELEASE; with locks, two changes that Linux would serialise never
+//! overlap.
+
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use vellum_core::id::{Handle, Ino, RequestId};
+use vellum_core::port::kernel::{
+    Entry, OpenFlags, Operation, Reply, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, SetAttr, SetTime,
+    WriteFlags,
+};
+use vellum_core::time::WallTime;
+
+use crate::plan::{Spot, Step, UserTime};
+
+/// Stands for the lock that serialises renames between directories.
+const RENAME_LOCK: Ino = Ino(0);
+
+/// The kernel's tables for one mount.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    nodes: BTreeMap<Ino, Known>,
+    names: BTreeMap<(Ino, Bytes), Option<Ino>>,
+    handles: BTreeMap<Handle, OpenFile>,
+    locks: BTreeSet<Ino>,
+    locking: bool,
+    /// Makes the bytes of every write different.
+    serial: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    kind: u32,
+    lookups: u64,
+    pins: u32,
+    handles: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OpenFile {
+    ino: Ino,
+    flags: OpenFlags,
+    busy: u32,
+    closing: bool,
+}
+
+/// A user's step made concrete.
+#[derive(Clone, Debug)]
+pub enum Concrete {
+    /// Kernel requests, one after the other.
+    Requests(Vec<Operation>),
+    /// Open a directory, list it in pages, close it.
+    List {
+        /// Which one.
+        ino: Ino,
+        /// Bytes of a page.
+        room: u32,
+        /// With attributes.
+        plus: bool,
+    },
+    /// A request that nobody answers.
+    Silent(Operation),
+    /// A signal for the n-th of the requests under way.
+    Interrupt(u32),
+    /// `info` of an inode.
+    Info(Ino),
+    /// `status`.
+    Status,
+    /// `sync`.
+    Sync,
+    /// Nothing for so many nanoseconds.
+    Sleep(u64),
+    /// There is nothing to do it with.
+    Skip,
+}
+
+impl Kernel {
+    /// A kernel right after a mount: it knows the root.
+    pub fn new(locking: bool, serial: u64) -> Kernel {
+        let root = Known { kind: S_IFDIR, lookups: 1, ..Known::default() };
+        Kernel {
+            nodes: BTreeMap::from([(Ino::ROOT, root)]),
+            names: BTreeMap::new(),
+            handles: BTreeMap::new(),
+            locks: BTreeSet::new(),
+            locking,
+            serial,
+        }
+    }
+
+    /// Counts writes, so that the next mount goes on with other bytes.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Makes a step concrete, at the time `wall`.
+    pub fn resolve(&mut self, step: &Step, wall: WallTime) -> Concrete {
+        let one = |op| Concrete::Requests(vec![op]);
+        match *step {
+            Step::Lookup(spot) => {
+                let (parent, name) = self.spot(spot);
+                one(Operation::Lookup { parent, name })
+            }
+            Step::GetAttr(pick) => {
+                let (ino, handle) = self.node_or_handle(pick);
+                one(Operation::GetAttr { ino, handle })
+            }
+            Step::Chmod(pick, mode) => {
+                self.set(pick, SetAttr { mode: Some(mode), ..SetAttr::default() })
+            }
+            Step::Chown(pick, uid, gid) => {
+                self.set(pick, SetAttr { uid, gid, ..SetAttr::default() })
+            }
+            Step::Truncate(pick, size) => {
+                let Some(ino) = self.file(pick) else { return Concrete::Skip };
+                let set =
+                    SetAttr { size: Some(size), mtime: truncate_stamp(pick), ..SetAttr::default() };
+                one(Operation::SetAttr { ino, handle: None, set })
+            }
+            Step::Utimes(pick, atime, mtime) => {
+                let (atime, mtime) = (set_time(atime, wall), set_time(mtime, wall));
+                self.set(pick, SetAttr { atime, mtime, ..SetAttr::default() })
+            }
+            Step::ReadLink(pick) => match self.of_kind(pick, S_IFLNK) {
+                Some(ino) => one(Operation::ReadLink { ino }),
+                None => Concrete::Skip,
+            },
+            Step::List(pick, room, plus) => Concrete::List { ino: self.dir(pick), room, plus },
+            Step::FsyncDir(pick) => {
+                let ino = self.dir(pick);
+                Concrete::Requests(vec![
+                    Operation::OpenDir { ino },
+                    Operation::FsyncDir { ino, handle: Handle(0), datasync: false },
+                    Operation::ReleaseDir { ino, handle: Handle(0) },
+                ])
+            }
+            Step::StatFs => one(Operation::StatFs { ino: Ino::ROOT }),
+            Step::Forget(pick) => self.forget(pick),
+            Step::Interrupt(pick) => Concrete::Interrupt(pick),
+            Step::Info(pick) => self.file(pick).map_or(Concrete::Skip, Concrete::Info),
+            Step::Status => Concrete::Status,
+            Step::Sync => Concrete::Sync,
+            Step::Sleep(us) => Concrete::Sleep(u64::from(us) * 1_000),
+            _ => self.resolve_change(step),
+        }
+    }
+
+    /// Names that must be known before an operation can be locked, and are not.
+    pub fn unknown_name(&self, op: &Operation) -> Option<(Ino, Bytes)> {
+        if !self.locking {
+            return None;
+        }
+        names_of(op).into_iter().flatten().find(|at| !self.names.contains_key(at))
+    }
+
+    /// The exclusive inode locks that Linux holds during an operation.
+    pub fn locks_of(&self, op: &Operation) -> Vec<Ino> {
+        if !self.locking {
+            return Vec::new();
+        }
+        let mut locks = BTreeSet::new();
+        for (dir, name) in names_of(op).into_iter().flatten() {
+            locks.insert(dir);
+            locks.extend(self.names.get(&(dir, name)).copied().flatten());
+        }
+        match op {
+            Operation::SetAttr { ino, .. } | Operation::Write { ino, .. } => {
+                locks.insert(*ino);
+            }
+            Operation::Link { ino, .. } => {
+                locks.insert(*ino);
+            }
+            Operation::Rename { parent, new_parent, .. } if parent != new_parent => {
+                locks.insert(RENAME_LOCK);
+            }
+            _ => {}
+        }
+        locks.into_iter().collect()
+    }
+
+    /// Takes locks, all or none.
+    pub fn lock(&mut self, locks: &[Ino]) -> bool {
+        if locks.iter().any(|l| self.locks.contains(l)) {
+            return false;
+        }
+        self.locks.extend(locks);
+        true
+    }
+
+    /// Gives locks back.
+    pub fn unlock(&mut self, locks: &[Ino]) {
+        for lock in locks {
+            self.locks.remove(lock);
+        }
+    }
+
+    /// The inodes and the handle that a request names stay known until [`Kernel::unpin`].
+    pub fn pin(&mut self, op: &Operation) {
+        self.each_pin(op, |known| known.pins += 1, |open| open.busy += 1);
+    }
+
+    /// The inverse of [`Kernel::pin`].
+    pub fn unpin(&mut self, op: &Operation) {
+        self.each_pin(
+            op,
+            |known| known.pins = known.pins.saturating_sub(1),
+            |open| open.busy = open.busy.saturating_sub(1),
+        );
+    }
+
+    /// Takes in an answer.
+    pub fn note(&mut self, op: &Operation, reply: &Reply) {
+        match (op, reply) {
+            (Operation::Lookup { parent, name }, Reply::Entry(entry)) => {
+                self.note_entry(*parent, name, entry)
+            }
+            (
+                Operation::Symlink { parent, name, .. }
+                | Operation::MkNod { parent, name, .. }
+                | Operation::MkDir { parent, name, .. },
+                Reply::Entry(entry),
+            ) => self.note_entry(*parent, name, entry),
+            (Operation::Link { new_parent, new_name, .. }, Reply::Entry(entry)) => {
+                self.note_entry(*new_parent, new_name, entry);
+            }
+            (Operation::Create { parent, name, flags, .. }, Reply::Created { entry, opened }) => {
+                self.note_entry(*parent, name, entry);
+                if let Some(attr) = entry.attr {
+                    self.note_open(opened.handle, attr.ino, *flags);
+                }
+            }
+            (Operation::Lookup { parent, name }, Reply::Error(error)) if error.errno() == 2 => {
+                self.names.insert((*parent, name.clone()), None);
+            }
+            (
+                Operation::Unlink { parent, name } | Operation::RmDir { parent, name },
+                Reply::Done,
+            ) => {
+                self.names.insert((*parent, name.clone()), None);
+            }
+            (Operation::Rename { parent, name, new_parent, new_name, flags }, Reply::Done) => {
+                self.note_rename((*parent, name.clone()), (*new_parent, new_name.clone()), *flags);
+            }
+            (Operation::Open { ino, flags }, Reply::Opened(opened)) => {
+                self.note_open(opened.handle, *ino, *flags)
+            }
+            (Operation::OpenDir { ino }, Reply::Opened(opened)) => {
+                self.note_open(opened.handle, *ino, OpenFlags(0));
+                self.handles.get_mut(&opened.handle).expect("just opened").closing = true;
+            }
+            (Operation::Release { handle, .. } | Operation::ReleaseDir { handle, .. }, _) => {
+                self.note_close(*handle)
+            }
+            (Operation::ReadDir { ino, .. }, Reply::Entries(entries)) => {
+                for entry in entries {
+                    if let Some(found) = &entry.entry {
+                        self.note_entry(*ino, &entry.name, found);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What remains to be closed: open files and directories.
+    pub fn open_handles(&self) -> Vec<(Handle, Ino, bool)> {
+        let is_dir = |ino: Ino| self.nodes.get(&ino).is_some_and(|n| n.kind == S_IFDIR);
+        self.handles.iter().map(|(handle, open)| (*handle, open.ino, is_dir(open.ino))).collect()
+    }
+
+    /// All lookups that were never given back, but the root's.
+    pub fn forget_all(&mut self) -> Option<Operation> {
+        let known = self.nodes.iter().filter(|(ino, n)| **ino != Ino::ROOT && n.lookups > 0);
+        let nodes: Vec<(Ino, u64)> = known.map(|(ino, n)| (*ino, n.lookups)).collect();
+        self.nodes.retain(|ino, _| *ino == Ino::ROOT);
+        self.names.clear();
+        (!nodes.is_empty()).then_some(Operation::Forget { nodes })
+    }
+
+    /// The request to interrupt: one of those under way.
+    pub fn interrupt(pick: u32, under_way: &[RequestId]) -> Option<RequestId> {
+        (!under_way.is_empty()).then(|| under_way[pick as usize % under_way.len()])
+    }
+
+    fn resolve_change(&mut self, step: &Step) -> Concrete {
+        let one = |op| Concrete::Requests(vec![op]);
+        match *step {
+            Step::Create(spot, mode, flags) => {
+                let (parent, name) = self.spot(spot);
+                one(Operation::Create { parent, name, mode, flags: OpenFlags(flags | 0o100) })
+            }
+            Step::MkNod(spot, mode) => {
+                let (parent, name) = self.spot(spot);
+                let rdev = if matches!(mode & S_IFMT, 0o020_000 | 0o060_000) { 0x0801 } else { 0 };
+                one(Operation::MkNod { parent, name, mode, rdev })
+            }
+            Step::MkDir(spot, mode) => {
+                let (parent, name) = self.spot(spot);
+                one(Operation::MkDir { parent, name, mode: mode & 0o1777 })
+            }
+            Step::Symlink(spot, len) => {
+                let (parent, name) = self.spot(spot);
+                one(Operation::Symlink {
+                    parent,
+                    name,
+                    target: Bytes::from(vec![b't'; usize::from(len)]),
+                })
+            }
+            Step::Link(pick, spot) => {
+                let ino = self.node(pick);
+                let (new_parent, new_name) = self.spot(spot);
+                one(Operation::Link { ino, new_parent, new_name })
+            }
+            Step::Unlink(spot) => {
+                let (parent, name) = self.spot(spot);
+                one(Operation::Unlink { parent, name })
+            }
+            Step::RmDir(spot) => {
+                let (parent, name) = self.spot(spot);
+                one(Operation::RmDir { parent, name })
+            }
+            Step::Rename(from, to, flags) => {
+                let (parent, name) = self.spot(from);
+                let (new_parent, new_name) = self.spot(to);
+                one(Operation::Rename { parent, name, new_parent, new_name, flags })
+            }
+            Step::Open(pick, flags) => match self.file(pick) {
+                Some(ino) => one(Operation::Open { ino, flags: OpenFlags(flags) }),
+                None => Concrete::Skip,
+            },
+            _ => self.resolve_io(step),
+        }
+    }
+
+    fn resolve_io(&mut self, step: &Step) -> Concrete {
+        let one = |op| Concrete::Requests(vec![op]);
+        match *step {
+            Step::Read(pick, offset, len) => match self.handle(pick, |f| f.0 & 3 != 1) {
+                Some((handle, open)) => one(Operation::Read { ino: open.ino, handle, offset, len }),
+                None => self.resolve_change(&Step::Open(pick, 2)),
+            },
+            Step::Write(pick, offset, len, from_cache) => {
+                match self.handle(pick, OpenFlags::writes) {
+                    Some((handle, open)) => {
+                        // KILL_SUIDGID comes only once FUSE_HANDLE_KILLPRIV_V2 was negotiated, which it is not.
+                        let flags = WriteFlags {
+                            from_cache,
+                            kill_suidgid: false,
+                            append: open.flags.appends(),
+                        };
+                        let data = self.payload(len);
+                        one(Operation::Write { ino: open.ino, handle, offset, data, flags })
+                    }
+                    None => self.resolve_change(&Step::Open(pick, 2)),
+                }
+            }
+            Step::Fsync(pick, datasync) => match self.handle(pick, |_| true) {
+                Some((handle, open)) => one(Operation::Fsync { ino: open.ino, handle, datasync }),
+                None => Concrete::Skip,
+            },
+            Step::Close(pick, last) => match self.handle(pick, |_| true) {
+                Some((handle, open)) if !last => one(Operation::Flush { ino: open.ino, handle }),
+                Some((handle, open)) if open.busy == 0 => {
+                    self.handles.get_mut(&handle).expect("just found").closing = true;
+                    let ino = open.ino;
+                    Concrete::Requests(vec![
+                        Operation::Flush { ino, handle },
+                        Operation::Release { ino, handle },
+                    ])
+                }
+                _ => Concrete::Skip,
+            },
+            _ => Concrete::Skip,
+        }
+    }
+
+    /// A SETATTR. Linux does not send one that sets nothing.
+    fn set(&self, pick: u32, set: SetAttr) -> Concrete {
+        let (ino, handle) = self.node_or_handle(pick);
+        if set == SetAttr::default() {
+            return Concrete::Requests(vec![Operation::GetAttr { ino, handle }]);
+        }
+        Concrete::Requests(vec![Operation::SetAttr { ino, handle, set }])
+    }
+
+    fn forget(&mut self, pick: u32) -> Concrete {
+        let parents: BTreeSet<Ino> =
+            self.names.iter().filter(|(_, to)| to.is_some()).map(|((dir, _), _)| *dir).collect();
+        let free = |(ino, n): &(&Ino, &Known)| {
+            **ino != Ino::ROOT
+                && n.lookups > 0
+                && n.pins == 0
+                && n.handles == 0
+                && !parents.contains(ino)
+        };
+        let candidates: Vec<(Ino, u64)> =
+            self.nodes.iter().filter(free).map(|(i, n)| (*i, n.lookups)).collect();
+        if candidates.is_empty() {
+            return Concrete::Skip;
+        }
+        let (ino, count) = candidates[pick as usize % candidates.len()];
+        self.nodes.remove(&ino);
+        self.names.retain(|(dir, _), to| *dir != ino && *to != Some(ino));
+        Concrete::Silent(Operation::Forget { nodes: vec![(ino, count)] })
+    }
+
+    fn spot(&self, spot: Spot) -> (Ino, Bytes) {
+        if spot.existing {
+            let existing: Vec<&(Ino, Bytes)> = self
+                .names
+                .iter()
+                .filter(|(at, to)| to.is_some() && self.nodes.contains_key(&at.0))
+                .map(|(at, _)| at)
+                .collect();
+            if !existing.is_empty() {
+                return existing[spot.pick as usize % existing.len()].clone();
+            }
+        }
+        (self.dir(spot.pick), letter(spot.letter))
+    }
+
+    fn dir(&self, pick: u32) -> Ino {
+        self.of_kind(pick, S_IFDIR).expect("the root is always known")
+    }
+
+    fn file(&self, pick: u32) -> Option<Ino> {
+        self.of_kind(pick, S_IFREG)
+    }
+
+    fn of_kind(&self, pick: u32, kind: u32) -> Option<Ino> {
+        let of_kind: Vec<Ino> =
+            self.nodes.iter().filter(|(_, n)| n.kind == kind).map(|(ino, _)| *ino).collect();
+        (!of_kind.is_empty()).then(|| of_kind[pick as usize % of_kind.len()])
+    }
+
+    fn node(&self, pick: u32) -> Ino {
+        *self.nodes.keys().nth(pick as usize % self.nodes.len()).expect("the root is always known")
+    }
+
+    /// An inode, and sometimes the handle of an open file.
+    fn node_or_handle(&self, pick: u32) -> (Ino, Option<Handle>) {
+        if pick.is_multiple_of(3)
+            && let Some((handle, open)) = self.handle(pick, |_| true)
+        {
+            return (open.ino, Some(handle));
+        }
+        (self.node(pick), None)
+    }
+
+    fn handle(&self, pick: u32, fit: impl Fn(OpenFlags) -> bool) -> Option<(Handle, OpenFile)> {
+        let open: Vec<(Handle, OpenFile)> = self
+            .handles
+            .iter()
+            .filter(|(_, o)| !o.closing && fit(o.flags))
+            .map(|(h, o)| (*h, *o))
+            .collect();
+        (!open.is_empty()).then(|| open[pick as usize % open.len()])
+    }
+
+    /// Bytes that differ from write to write and from place to place, and are never zero.
+    fn payload(&mut self, len: u32) -> Bytes {
+        self.serial += 1;
+        let mut data = Vec::with_capacity(len as usize + 8);
+        let mut word = self.serial.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        while data.len() < len as usize {
+            word = word.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(self.serial);
+            data.extend_from_slice(&(word | 0x0101_0101_0101_0101).to_le_bytes());
+        }
+        data.truncate(len as usize);
+        Bytes::from(data)
+    }
+
+    fn note_entry(&mut self, dir: Ino, name: &Bytes, entry: &Entry) {
+        self.names.insert((dir, name.clone()), entry.attr.map(|a| a.ino));
+        if let Some(attr) = entry.attr {
+            let known = self.nodes.entry(attr.ino).or_default();
+            known.kind = attr.mode & S_IFMT;
+            known.lookups += 1;
+        }
+    }
+
+    fn note_open(&mut self, handle: Handle, ino: Ino, flags: OpenFlags) {
+        self.handles.insert(handle, OpenFile { ino, flags, busy: 0, closing: false });
+        self.nodes.entry(ino).or_default().handles += 1;
+    }
+
+    fn note_close(&mut self, handle: Handle) {
+        if let Some(open) = self.handles.remove(&handle)
+            && let Some(known) = self.nodes.get_mut(&open.ino)
+        {
+            known.handles -= 1;
+        }
+    }
+
+    fn note_rename(&mut self, from: (Ino, Bytes), to: (Ino, Bytes), flags: u32) {
+        let moved = self.names.get(&from).copied();
+        let target = self.names.get(&to).copied();
+        if moved.is_some() && moved == target {
+            return;
+        }
+        let left = if flags & 2 != 0 { target } else { Some(None) };
+        for (at, what) in [(from, left), (to, moved)] {
+            match what {
+                Some(what) => self.names.insert(at, what),
+                None => self.names.remove(&at),
+            };
+        }
+    }
+
+    fn each_pin(
+        &mut self,
+        op: &Operation,
+        node: impl Fn(&mut Known),
+        open: impl Fn(&mut OpenFile),
+    ) {
+        let (inos, handle) = targets(op);
+        for ino in inos.into_iter().flatten() {
+            if let Some(known) = self.nodes.get_mut(&ino) {
+                node(known);
+            }
+        }
+        if let Some(file) = handle.and_then(|h| self.handles.get_mut(&h)) {
+            open(file);
+        }
+    }
+}
+
+/// The directory entries that an operation changes.
+pub fn names_of(op: &Operation) -> [Option<(Ino, Bytes)>; 2] {
+    match op {
+        Operation::Symlink { parent, name, .. }
+        | Operation::MkNod { parent, name, .. }
+        | Operation::MkDir { parent, name, .. }
+        | Operation::Create { parent, name, .. }
+        | Operation::Unlink { parent, name }
+        | Operation::RmDir { parent, name } => [Some((*parent, name.clone())), None],
+        Operation::Link { new_parent, new_name, .. } => {
+            [Some((*new_parent, new_name.clone())), None]
+        }
+        Operation::Rename { parent, name, new_parent, new_name, .. } => {
+            [Some((*parent, name.clone())), Some((*new_parent, new_name.clone()))]
+        }
+        _ => [None, None],
+    }
+}
+
+/// The inodes and the handle that a request names.
+pub fn targets(op: &Operation) -> ([Option<Ino>; 2], Option<Handle>) {
+    match op {
+        Operation::Lookup { parent, .. }
+        | Operation::Symlink { parent, .. }
+        | Operation::MkNod { parent, .. }
+        | Operation::MkDir { parent, .. }
+        | Operation::Unlink { parent, .. }
+        | Operation::RmDir { parent, .. }
+        | Operation::Create { parent, .. } => ([Some(*parent), None], None),
+        Operation::Rename { parent, new_parent, .. } => ([Some(*parent), Some(*new_parent)], None),
+        Operation::Link { ino, new_parent, .. } => ([Some(*ino), Some(*new_parent)], None),
+        Operation::GetAttr { ino, handle } | Operation::SetAttr { ino, handle, .. } => {
+            ([Some(*ino), None], *handle)
+        }
+        Operation::ReadLink { ino }
+        | Operation::Open { ino, .. }
+        | Operation::OpenDir { ino }
+        | Operation::StatFs { ino } => ([Some(*ino), None], None),
+        Operation::Read { ino, handle, .. }
+        | Operation::Write { ino, handle, .. }
+        | Operation::Flush { ino, handle }
+        | Operation::Release { ino, handle }
+        | Operation::Fsync { ino, handle, .. }
+        | Operation::ReadDir { ino, handle, .. }
+        | Operation::ReleaseDir { ino, handle }
+        | Operation::FsyncDir { ino, handle, .. } => ([Some(*ino), None], Some(*handle)),
+        Operation::Forget { .. } | Operation::Interrupt { .. } => ([None, None], None),
+    }
+}
+
+/// ftruncate(2) and truncate(2) of a new size: Linux sends the time along for the former.
+fn truncate_stamp(pick: u32) -> Option<SetTime> {
+    pick.is_multiple_of(4).then_some(SetTime::Now)
+}
+
+fn set_time(time: UserTime, wall: WallTime) -> Option<SetTime> {
+    match time {
+        UserTime::Omit => None,
+        UserTime::Now => Some(SetTime::Now),
+        UserTime::At(secs, nanos) => Some(SetTime::At(WallTime::new(secs, nanos))),
+        UserTime::Ahead(secs) => {
+            Some(SetTime::At(WallTime::new(wall.secs + i64::from(secs) + 60, wall.nanos)))
+        }
+    }
+}
+
+/// Names: short ones, and now and then an odd one.
+fn letter(letter: u8) -> Bytes {
+    match letter {
+        200 => Bytes::from(vec![b'x'; 255]),
+        201 => Bytes::from(vec![b'x'; 256]),
+        202 => Bytes::from_static(&[0xff, 0xfe, 0x01]),
+        203 => Bytes::from_static(" ".as_bytes()),
+        204 => Bytes::from_static("\u{fc}ber".as_bytes()),
+        n => Bytes::from(vec![b'a' + n % 26]),
+    }
+}

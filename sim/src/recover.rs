@@ -1,0 +1,383 @@
+//! What must be there after a life of the mount ended: compared with what is.
+//!
+//! - Names and attributes: the state after a prefix of the commits that contains everything that was
+//!   promised to be durable, with any of the unanswered changes.
+//! - Contents of each file: a state after a prefix of its writes and truncations that contains what was
+//!   synced, and exactly the truncations that the prefix of commits contains.
+
+use std::collections::BTreeMap;
+use vellum_core::id::Ino;
+use vellum_core::port::kernel::{Operation, Reply, S_IFDIR, S_IFMT, S_IFREG, SetTime};
+use vellum_core::time::WallTime;
+use vellum_model::NodeId;
+
+use crate::check::{Judge, Placed, Timeline, is_change, place_changes, redo, shown};
+use crate::history::{CommitOrder, Epoch, Place, Unanswered};
+use crate::observe::Observed;
+use crate::replay::{Mirror, kind};
+use crate::times::Times;
+use crate::world::{Failure, Outcome, brief};
+
+/// How a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything is there.
+    Clean,
+    /// Killed; commits after this place were lost.
+    Killed(Place),
+}
+
+impl Judge {
+    /// Compares what was found with what the life before it allows, and goes on from what was found.
+    /// `start` is the judge before that life.
+    ///
+    /// # Errors
+    /// When nothing that is allowed looks like what was found.
+    pub fn recover(
+        &mut self,
+        start: Mirror,
+        epoch: &Epoch,
+        order: &CommitOrder,
+        timeline: &Timeline,
+        end: End,
+        found: &Observed,
+    ) -> Outcome<()> {
+        let changes = place_changes(&epoch.records, order)?;
+        match end {
+            End::Clean => {
+                compare(&self.mirror, found, false).map_err(|text| Failure::new("tree", text))?;
+                for (ino, node) in &found.nodes {
+                    if node.attr.mode & S_IFMT == S_IFREG
+                        && !same_content(&self.mirror, *ino, found)
+                    {
+                        return Err(Failure::new("content", differs(&self.mirror, *ino, found)));
+                    }
+                }
+            }
+            End::Killed(cut) => {
+                check_promises(epoch, timeline, &changes, cut)?;
+                check_names(&start, &changes, &epoch.unanswered, cut, found)?;
+                check_contents(start, &changes, epoch, cut, found)?;
+            }
+        }
+        self.check_times(epoch, found)?;
+        self.mirror = found.mirror();
+        self.times =
+            found.nodes.iter().map(|(ino, n)| (*ino, Times::shown(shown(&n.attr)))).collect();
+        Ok(())
+    }
+
+    fn check_times(&self, epoch: &Epoch, found: &Observed) -> Outcome<()> {
+        let mut extra: Vec<WallTime> = epoch.unanswered.iter().flat_map(times_of).collect();
+        if !extra.is_empty() {
+            extra.push(epoch.ended);
+        }
+        for (ino, node) in &found.nodes {
+            let Some(times) = self.times.get(ino) else { continue };
+            if let Some(wrong) = times.judge_after_crash(shown(&node.attr), &extra) {
+                return Err(Failure::new(
+                    "times",
+                    format!("{ino} afterwards: {wrong}\n  {times:?}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Times that an unanswered request may have left behind.
+fn times_of(request: &Unanswered) -> Vec<WallTime> {
+    let mut times = vec![request.wall];
+    if let Operation::SetAttr { set, .. } = &request.op {
+        for time in [set.atime, set.mtime].into_iter().flatten() {
+            if let SetTime::At(at) = time {
+                times.push(at);
+            }
+        }
+    }
+    times
+}
+
+/// Commits that were promised to be durable are among those that were kept.
+fn check_promises(
+    epoch: &Epoch,
+    timeline: &Timeline,
+    changes: &[Placed<'_>],
+    cut: Place,
+) -> Outcome<()> {
+    for (change, (place, touched)) in changes.iter().zip(&timeline.changes) {
+        if *place <= cut || matches!(change.record.op, Operation::Write { .. }) {
+            continue;
+        }
+        let answered = change.record.answered;
+        let by_sync = epoch.synced.iter().any(|asked| answered < *asked);
+        let by_fsync = epoch.records.iter().any(|r| match (&r.op, &r.reply) {
+            (Operation::Fsync { ino, .. } | Operation::FsyncDir { ino, .. }, Reply::Done) => {
+                answered < r.asked && touched.contains(ino)
+            }
+            _ => false,
+        });
+        if by_sync || by_fsync {
+            let text = format!(
+                "{} was synced and is lost: at {place}, cut at {cut}",
+                brief(&change.record.op)
+            );
+            return Err(Failure::new("durability", text));
+        }
+    }
+    Ok(())
+}
+
+fn check_names(
+    start: &Mirror,
+    changes: &[Placed<'_>],
+    unanswered: &[Unanswered],
+    cut: Place,
+    found: &Observed,
+) -> Outcome<()> {
+    let mut mirror = start.clone();
+    for (index, change) in changes.iter().enumerate() {
+        if change.place <= cut && !matches!(change.record.op, Operation::Write { .. }) {
+            redo(&mut mirror, change, index);
+        }
+    }
+    let maybe: Vec<&Unanswered> = unanswered
+        .iter()
+        .filter(|u| is_change(&u.op) && !matches!(u.op, Operation::Write { .. }))
+        .collect();
+    let mut first = None;
+    for subset in 0..1u32 << maybe.len().min(10) {
+        let mut candidate = mirror.clone();
+        let chosen = maybe.iter().enumerate().filter(|(i, _)| subset >> i & 1 == 1);
+        let applied =
+            chosen.map(|(_, u)| candidate.apply(&u.op, u.caller, crate::replay::time(u.wall)));
+        if applied.collect::<Result<Vec<_>, _>>().is_err() {
+            continue;
+        }
+        match compare(&candidate, found, true) {
+            Ok(()) => return Ok(()),
+            Err(text) => first = first.or(Some(text)),
+        }
+    }
+    let mut text = format!("cut at {cut}: {}", first.unwrap_or_default());
+    for u in maybe {
+        text.push_str(&format!("\n  perhaps: {}", brief(&u.op)));
+    }
+    for change in changes.iter().filter(|c| c.place > cut) {
+        text.push_str(&format!("\n  lost: at {} {}", change.place, brief(&change.record.op)));
+    }
+    Err(Failure::new("crash-names", text))
+}
+
+/// Which prefixes of its content changes each file may show.
+struct Window {
+    least: usize,
+    most: Option<usize>,
+    count: usize,
+    matched: bool,
+    seen: bool,
+}
+
+fn check_contents(
+    start: Mirror,
+    changes: &[Placed<'_>],
+    epoch: &Epoch,
+    cut: Place,
+    found: &Observed,
+) -> Outcome<()> {
+    let files: Vec<Ino> = found
+        .nodes
+        .iter()
+        .filter(|(_, n)| n.attr.mode & S_IFMT == S_IFREG)
+        .map(|(ino, _)| *ino)
+        .collect();
+    let mut windows: BTreeMap<Ino, Window> = BTreeMap::new();
+    for ino in &files {
+        let window = window(*ino, changes, epoch, cut);
+        windows.insert(*ino, window);
+    }
+    let mut mirror = start;
+    let try_all = |mirror: &Mirror, windows: &mut BTreeMap<Ino, Window>, only: Option<Ino>| {
+        for (ino, window) in windows.iter_mut().filter(|(ino, _)| only.is_none_or(|o| o == **ino)) {
+            let inside =
+                window.count >= window.least && window.most.is_none_or(|most| window.count <= most);
+            window.seen |= mirror.node(*ino).is_ok();
+            window.matched |= inside && same_content(mirror, *ino, found);
+        }
+    };
+    try_all(&mirror, &mut windows, None);
+    for (index, change) in changes.iter().enumerate() {
+        redo(&mut mirror, change, index);
+        let whose = content_of(&change.record.op).or_else(|| made(change));
+        if let Some(ino) = whose
+            && let Some(window) = windows.get_mut(&ino)
+        {
+            window.count += usize::from(content_of(&change.record.op).is_some());
+            try_all(&mirror, &mut windows, Some(ino));
+        }
+    }
+    let last = mirror.clone();
+    for u in &epoch.unanswered {
+        if let Some(ino) = content_of(&u.op)
+            && mirror.apply(&u.op, u.caller, crate::replay::time(u.wall)).is_ok()
+        {
+            try_all(&mirror, &mut windows, Some(ino));
+        }
+    }
+    for (ino, window) in &windows {
+        if window.seen && !window.matched {
+            let mut text = format!(
+                "{ino} shows none of its states {}..={:?} of {}; against the last one: {}",
+                window.least,
+                window.most,
+                window.count,
+                differs(&last, *ino, found)
+            );
+            for change in changes.iter().filter(|c| content_of(&c.record.op) == Some(*ino)) {
+                let side = if change.place <= cut { "" } else { " (after the cut)" };
+                text.push_str(&format!(
+                    "\n    at {}{side} {}",
+                    change.place,
+                    brief(&change.record.op)
+                ));
+            }
+            return Err(Failure::new("crash-content", text));
+        }
+    }
+    Ok(())
+}
+
+fn window(ino: Ino, changes: &[Placed<'_>], epoch: &Epoch, cut: Place) -> Window {
+    let mut window = Window { least: 0, most: None, count: 0, matched: false, seen: false };
+    let mut count = 0;
+    let promises = promises(ino, epoch);
+    for change in changes.iter().filter(|c| content_of(&c.record.op) == Some(ino)) {
+        let truncation = !matches!(change.record.op, Operation::Write { .. });
+        if truncation && change.place > cut && window.most.is_none() {
+            window.most = Some(count);
+        }
+        count += 1;
+        let promised = promises.iter().any(|asked| change.record.answered < *asked);
+        if promised || (truncation && change.place <= cut) {
+            window.least = count;
+        }
+    }
+    window
+}
+
+/// Moments before which everything that was answered about a file must be there.
+fn promises(ino: Ino, epoch: &Epoch) -> Vec<Place> {
+    let mut promises = epoch.synced.clone();
+    for record in &epoch.records {
+        if let (Operation::Fsync { ino: of, .. }, Reply::Done) = (&record.op, &record.reply)
+            && *of == ino
+        {
+            promises.push(record.asked);
+        }
+    }
+    promises
+}
+
+/// The file whose content an operation changes.
+fn content_of(op: &Operation) -> Option<Ino> {
+    match op {
+        Operation::Write { ino, data, .. } if !data.is_empty() => Some(*ino),
+        Operation::SetAttr { ino, set, .. } if set.size.is_some() => Some(*ino),
+        _ => None,
+    }
+}
+
+fn made(change: &Placed<'_>) -> Option<Ino> {
+    match &change.record.op {
+        Operation::Create { .. } | Operation::MkNod { .. } => {
+            crate::check::reply_attr(&change.record.reply).map(|a| a.ino)
+        }
+        _ => None,
+    }
+}
+
+/// What differs between the model's tree and what was found, but for sizes, contents and times.
+fn compare(mirror: &Mirror, found: &Observed, after_crash: bool) -> Result<(), String> {
+    let mut names: BTreeMap<NodeId, Ino> =
+        mirror.nodes.iter().map(|(ino, node)| (*node, *ino)).collect();
+    let mut todo = vec![(Ino::ROOT, NodeId::ROOT, String::from("/"))];
+    let mut seen = 0;
+    while let Some((ino, id, path)) = todo.pop() {
+        let node = found.nodes.get(&ino).ok_or_else(|| format!("{path} is missing"))?;
+        let model = mirror.fs.getattr(id).map_err(|e| format!("{path}: {e:?}"))?;
+        let attr = &node.attr;
+        let bits = if after_crash { 0o1777 } else { 0o7777 };
+        let same = kind(attr.mode) == model.kind
+            && attr.mode & bits == u32::from(model.perm) & bits
+            && attr.nlink == model.nlink
+            && (attr.uid, attr.gid) == (model.uid, model.gid)
+            && u64::from(attr.rdev) == model.rdev;
+        if !same {
+            return Err(format!("{path} ({ino}): found {attr:?}, expected {model:?}"));
+        }
+        if !node.target.is_empty()
+            && mirror.fs.readlink(id).ok().as_deref() != Some(&node.target[..])
+        {
+            return Err(format!("{path}: another symlink target"));
+        }
+        if attr.mode & S_IFMT != S_IFDIR {
+            continue;
+        }
+        let entries = mirror.fs.readdir(id).map_err(|e| format!("{path}: {e:?}"))?;
+        let entries = entries.into_iter().filter(|e| e.name != b"." && e.name != b"..");
+        let expected: BTreeMap<Vec<u8>, NodeId> = entries.map(|e| (e.name, e.node)).collect();
+        if let Some(extra) = node.entries.keys().find(|n| !expected.contains_key(&n[..])) {
+            return Err(format!("{path}: {extra:?} should not be there"));
+        }
+        for (name, child) in expected {
+            let Some(found_ino) = node.entries.get(&name[..]) else {
+                return Err(format!("{path}: {:?} is missing", String::from_utf8_lossy(&name)));
+            };
+            // An unanswered creation chose a number that nobody has seen.
+            let known = *names.entry(child).or_insert(*found_ino);
+            if known != *found_ino {
+                let name = String::from_utf8_lossy(&name);
+                return Err(format!("{path}: {name:?} is {found_ino}, expected {known}"));
+            }
+            todo.push((*found_ino, child, format!("{path}{}/", String::from_utf8_lossy(&name))));
+        }
+        seen += 1;
+        if seen > 100_000 {
+            return Err("the directories go round in circles".into());
+        }
+    }
+    Ok(())
+}
+
+fn same_content(mirror: &Mirror, ino: Ino, found: &Observed) -> bool {
+    let node = &found.nodes[&ino];
+    let Ok(id) = mirror.node(ino) else { return false };
+    let Ok(model) = mirror.fs.getattr(id) else { return false };
+    model.size == node.attr.size
+        && node.content.iter().all(|(offset, bytes)| {
+            mirror.fs.read(id, *offset, bytes.len()).is_ok_and(|want| want == *bytes)
+        })
+}
+
+fn differs(mirror: &Mirror, ino: Ino, found: &Observed) -> String {
+    let node = &found.nodes[&ino];
+    let Ok(id) = mirror.node(ino) else { return "it is unknown".into() };
+    let size = mirror.fs.getattr(id).map_or(0, |a| a.size);
+    if size != node.attr.size {
+        return format!("size {} instead of {size}", node.attr.size);
+    }
+    for (offset, bytes) in &node.content {
+        let want = mirror.fs.read(id, *offset, bytes.len()).unwrap_or_default();
+        if let Some(at) = bytes.iter().zip(&want).position(|(a, b)| a != b) {
+            let wrong = bytes.iter().zip(&want).filter(|(a, b)| a != b).count();
+            return format!(
+                "byte {} is {:#x} instead of {:#x} ({wrong} of {} differ)",
+                offset + at as u64,
+                bytes[at],
+                want[at],
+                bytes.len()
+            );
+        }
+    }
+    "nothing".into()
+}

@@ -1,0 +1,327 @@
+//! Kernel requests in the words of the model: how an operation changes it, and which errors it may give.
+//!
+//! Owns: the mapping between inode numbers and the model's nodes. Never does: deciding about order.
+
+use std::collections::BTreeMap;
+use vellum_core::id::Ino;
+use vellum_core::port::kernel::{
+    self, Operation, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK,
+};
+use vellum_core::time::WallTime;
+use vellum_model::{
+    Call, Caller, Error, Fs, Kind, New, NodeId, RenameFlags, SetAttr, SetTime, Time,
+};
+
+/// The model with the names that the filesystem gave to its nodes.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// The model.
+    pub fs: Fs,
+    /// Which node an inode number means.
+    pub nodes: BTreeMap<Ino, NodeId>,
+}
+
+/// What a successful change did.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// The node it made.
+    pub made: Option<NodeId>,
+    /// Nodes that may have got other attributes, the made one included.
+    pub touched: Vec<NodeId>,
+    /// Bytes written, and where.
+    pub written: Option<(u64, u64)>,
+}
+
+impl Mirror {
+    /// The node of an inode number.
+    pub fn node(&self, ino: Ino) -> Result<NodeId, Error> {
+        self.nodes.get(&ino).copied().ok_or(Error::Stale)
+    }
+
+    /// The inode number of a node.
+    pub fn ino(&self, node: NodeId) -> Option<Ino> {
+        self.nodes.iter().find(|(_, n)| **n == node).map(|(ino, _)| *ino)
+    }
+
+    /// Makes the change of a request that succeeded, stamped with `now`.
+    ///
+    /// # Errors
+    /// Why it cannot have succeeded in this state.
+    pub fn apply(
+        &mut self,
+        op: &Operation,
+        by: kernel::Caller,
+        now: Time,
+    ) -> Result<Change, Error> {
+        let new = |mode: u32| New { perm: (mode & 0o7777) as u16, uid: by.uid, gid: by.gid };
+        let made = match op {
+            Operation::Create { parent, name, mode, flags } => {
+                let dir = self.node(*parent)?;
+                if let Some(found) = self.found(dir, name)? {
+                    return self.open_existing(found, *flags, now);
+                }
+                self.fs.create(dir, name, new(*mode), now)?
+            }
+            Operation::MkNod { parent, name, mode, rdev } => {
+                let dir = self.node(*parent)?;
+                self.fs.mknod(dir, name, kind(*mode), u64::from(*rdev), new(*mode), now)?
+            }
+            Operation::MkDir { parent, name, mode } => {
+                let dir = self.node(*parent)?;
+                self.fs.mkdir(dir, name, new(*mode), now)?
+            }
+            Operation::Symlink { parent, name, target } => {
+                let dir = self.node(*parent)?;
+                self.fs.symlink(dir, name, target, new(0o777), now)?
+            }
+            _ => return self.change(op, now),
+        };
+        let parent = crate::kernel::targets(op).0[0].ok_or(Error::Invalid)?;
+        self.fs.hold(made.node)?;
+        Ok(Change {
+            made: Some(made.node),
+            touched: vec![made.node, self.node(parent)?],
+            written: None,
+        })
+    }
+
+    /// Whether an error is right for a request in this state.
+    pub fn allows(&self, op: &Operation, by: kernel::Caller, errno: i32) -> bool {
+        match self.refusals(op, by) {
+            Ok(errors) => errors.iter().any(|e| e.errno() == errno),
+            Err(error) => error.errno() == errno,
+        }
+    }
+
+    fn change(&mut self, op: &Operation, now: Time) -> Result<Change, Error> {
+        let mut touched = Vec::new();
+        let mut written = None;
+        match op {
+            Operation::Link { ino, new_parent, new_name } => {
+                let (node, dir) = (self.node(*ino)?, self.node(*new_parent)?);
+                self.fs.link(node, dir, new_name, now)?;
+                touched = vec![node, dir];
+            }
+            Operation::Unlink { parent, name } => {
+                let dir = self.node(*parent)?;
+                touched = vec![dir];
+                touched.extend(self.found(dir, name)?);
+                self.fs.unlink(dir, name, now)?;
+            }
+            Operation::RmDir { parent, name } => {
+                let dir = self.node(*parent)?;
+                touched = vec![dir];
+                touched.extend(self.found(dir, name)?);
+                self.fs.rmdir(dir, name, now)?;
+            }
+            Operation::Rename { parent, name, new_parent, new_name, flags } => {
+                let (from, to) = (self.node(*parent)?, self.node(*new_parent)?);
+                touched = vec![from, to];
+                touched.extend(self.found(from, name)?);
+                touched.extend(self.found(to, new_name)?);
+                let flags = rename_flags(*flags).ok_or(Error::Invalid)?;
+                self.fs.rename(from, name, to, new_name, flags, now)?;
+            }
+            Operation::SetAttr { ino, set, .. } => {
+                let node = self.node(*ino)?;
+                let mut set = set_attr(set);
+                if set.uid.is_some() || set.gid.is_some() {
+                    // The kernel sends the mode along where a chown clears set-id bits.
+                    set.perm = set.perm.or(Some(self.fs.getattr(node)?.perm));
+                }
+                self.fs.setattr(node, &set, Caller::Privileged, now)?;
+                touched.push(node);
+            }
+            Operation::Write { ino, offset, data, flags, .. } => {
+                let node = self.node(*ino)?;
+                let who =
+                    if flags.kill_suidgid { Caller::Unprivileged } else { Caller::Privileged };
+                let at = if flags.append && !flags.from_cache {
+                    self.fs.getattr(node)?.size
+                } else {
+                    *offset
+                };
+                let count = self.fs.write(node, at, data, who, now)?;
+                touched.push(node);
+                written = Some((at, count as u64));
+            }
+            _ => return Err(Error::NotSupported),
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        Ok(Change { made: None, touched, written })
+    }
+
+    /// CREATE of a name that is taken: O_EXCL fails, a file is opened and perhaps emptied.
+    fn open_existing(
+        &mut self,
+        found: NodeId,
+        flags: kernel::OpenFlags,
+        now: Time,
+    ) -> Result<Change, Error> {
+        if flags.exclusive() {
+            return Err(Error::Exists);
+        }
+        match self.fs.getattr(found)?.kind {
+            Kind::File => {}
+            Kind::Dir => return Err(Error::IsDir),
+            _ => return Err(Error::Exists),
+        }
+        if flags.truncates() {
+            let set = SetAttr { size: Some(0), mtime: SetTime::Now, ..SetAttr::default() };
+            self.fs.setattr(found, &set, Caller::Privileged, now)?;
+        }
+        Ok(Change { made: None, touched: vec![found], written: None })
+    }
+
+    /// What a name names; `.` and `..` are never asked for.
+    pub fn found(&self, dir: NodeId, name: &[u8]) -> Result<Option<NodeId>, Error> {
+        match self.fs.lookup(dir, name) {
+            Ok(attr) => Ok(Some(attr.node)),
+            Err(Error::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn refusals(&self, op: &Operation, by: kernel::Caller) -> Result<Vec<Error>, Error> {
+        let call = match op {
+            Operation::Create { parent, name, flags, .. } => {
+                let dir = self.node(*parent)?;
+                if let Some(found) = self.found(dir, name)? {
+                    let kind = self.fs.getattr(found)?.kind;
+                    let mut errors = Vec::new();
+                    if flags.exclusive() || kind != Kind::File {
+                        errors.push(Error::Exists);
+                    }
+                    match kind {
+                        Kind::File => {}
+                        Kind::Dir => errors.push(Error::IsDir),
+                        Kind::Symlink => errors.extend([Error::Loop, Error::Invalid, Error::Stale]),
+                        _ => errors.extend([
+                            Error::NoAddress,
+                            Error::Invalid,
+                            Error::NotSupported,
+                            Error::Stale,
+                        ]),
+                    }
+                    return Ok(errors);
+                }
+                Call::Make { parent: dir, name }
+            }
+            Operation::MkNod { parent, name, .. } | Operation::Symlink { parent, name, .. } => {
+                Call::Make { parent: self.node(*parent)?, name }
+            }
+            Operation::MkDir { parent, name, .. } => {
+                Call::Mkdir { parent: self.node(*parent)?, name }
+            }
+            Operation::Link { ino, new_parent, new_name } => Call::Link {
+                node: self.node(*ino)?,
+                parent: self.node(*new_parent)?,
+                name: new_name,
+            },
+            Operation::Unlink { parent, name } => {
+                Call::Unlink { parent: self.node(*parent)?, name }
+            }
+            Operation::RmDir { parent, name } => Call::Rmdir { parent: self.node(*parent)?, name },
+            Operation::Rename { parent, name, new_parent, new_name, flags } => {
+                let (from, to) = (self.node(*parent)?, self.node(*new_parent)?);
+                let known = rename_flags(*flags);
+                let call = Call::Rename {
+                    from,
+                    old: name,
+                    to,
+                    new: new_name,
+                    flags: known.unwrap_or_default(),
+                };
+                let mut errors = self.fs.allowed_errors(&call);
+                if known.is_none() {
+                    errors.push(Error::Invalid);
+                }
+                return Ok(errors);
+            }
+            _ => return self.refusals_at_node(op, by),
+        };
+        Ok(self.fs.allowed_errors(&call))
+    }
+
+    fn refusals_at_node(&self, op: &Operation, by: kernel::Caller) -> Result<Vec<Error>, Error> {
+        let one = |error: Option<Error>| Ok(error.into_iter().collect());
+        match op {
+            Operation::Lookup { parent, name } => {
+                one(self.fs.lookup(self.node(*parent)?, name).err())
+            }
+            Operation::ReadLink { ino } => one(self.fs.readlink(self.node(*ino)?).err()),
+            Operation::SetAttr { .. } | Operation::Write { .. } => {
+                let error = self.clone().apply(op, by, Time::default()).err();
+                Ok(error
+                    .into_iter()
+                    .chain((error == Some(Error::IsDir)).then_some(Error::Invalid))
+                    .collect())
+            }
+            Operation::Read { ino, offset, .. } => {
+                one(self.fs.read(self.node(*ino)?, *offset, 1).err())
+            }
+            Operation::Open { ino, .. } => {
+                let attr = self.fs.getattr(self.node(*ino)?)?;
+                Ok(match attr.kind {
+                    Kind::Dir => vec![Error::IsDir, Error::Invalid],
+                    _ if attr.nlink == 0 => vec![Error::Stale],
+                    _ => Vec::new(),
+                })
+            }
+            Operation::OpenDir { ino } | Operation::ReadDir { ino, .. } => {
+                let attr = self.fs.getattr(self.node(*ino)?)?;
+                Ok(match attr.kind {
+                    Kind::Dir if attr.nlink > 0 => Vec::new(),
+                    Kind::Dir => vec![Error::NotFound, Error::Stale],
+                    _ => vec![Error::NotDir],
+                })
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// A core time in the model's words.
+pub fn time(wall: WallTime) -> Time {
+    Time::new(wall.secs, wall.nanos)
+}
+
+/// Type bits in the model's words.
+pub fn kind(mode: u32) -> Kind {
+    match mode & S_IFMT {
+        S_IFDIR => Kind::Dir,
+        S_IFLNK => Kind::Symlink,
+        S_IFIFO => Kind::Fifo,
+        S_IFSOCK => Kind::Socket,
+        S_IFCHR => Kind::CharDev,
+        S_IFBLK => Kind::BlockDev,
+        _ => Kind::File,
+    }
+}
+
+fn rename_flags(flags: u32) -> Option<RenameFlags> {
+    match flags {
+        0 => Some(RenameFlags::Replace),
+        1 => Some(RenameFlags::NoReplace),
+        2 => Some(RenameFlags::Exchange),
+        _ => None,
+    }
+}
+
+fn set_attr(set: &kernel::SetAttr) -> SetAttr {
+    let set_time = |given: Option<kernel::SetTime>| match given {
+        None => SetTime::Omit,
+        Some(kernel::SetTime::Now) => SetTime::Now,
+        Some(kernel::SetTime::At(at)) => SetTime::Set(Time::new(at.secs, at.nanos)),
+    };
+    SetAttr {
+        perm: set.mode.map(|m| (m & 0o7777) as u16),
+        uid: set.uid,
+        gid: set.gid,
+        size: set.size,
+        atime: set_time(set.atime),
+        mtime: set_time(set.mtime),
+        chown: false,
+    }
+}

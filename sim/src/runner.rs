@@ -1,0 +1,308 @@
+//! One run from its seed to its verdict.
+//!
+//! Owns: the phases (format, work with crashes and remounts, heal, final comparison). Never does:
+//! printing.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use vellum_core::canary::Canary;
+use vellum_core::error::FsError;
+use vellum_core::id::Ino;
+use vellum_core::port::control::{Answer, Control, Status};
+use vellum_core::port::kernel::{Operation, Reply};
+
+use crate::callers::Callers;
+use crate::check::{Judge, Mercy, Timeline, shown};
+use crate::faults::{Fault, FaultCounts, Options};
+use crate::history::{CommitOrder, Epoch};
+use crate::kernel::Kernel;
+use crate::observe::observe;
+use crate::plan::{self, Step};
+use crate::recover::End;
+use crate::replay::Mirror;
+use crate::times::Times;
+use crate::world::{Failure, Outcome, World};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The seed.
+    pub seed: u64,
+    /// The operations; the seed's own plan if it was not made shorter.
+    pub plan: Vec<Step>,
+    /// A bug to plant.
+    pub canary: Option<Canary>,
+    /// Faults that are left out.
+    pub without: Vec<Fault>,
+    /// Print everything that happens.
+    pub verbose: bool,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Nothing, or what went wrong.
+    pub failure: Option<Failure>,
+    /// Hash of everything that happened.
+    pub trace: u64,
+    /// Steps done.
+    pub steps: u64,
+    /// Requests answered.
+    pub requests: u64,
+    /// Faults by class.
+    pub faults: FaultCounts,
+    /// Rare situations that were met.
+    pub probes: BTreeMap<&'static str, u64>,
+    /// Warnings and errors that the machine reported.
+    pub reports: Vec<String>,
+}
+
+impl Job {
+    /// The job of a seed with so many operations.
+    pub fn of_seed(seed: u64, ops: usize) -> Job {
+        Job {
+            seed,
+            plan: plan::generate(seed, ops),
+            canary: None,
+            without: Vec::new(),
+            verbose: false,
+        }
+    }
+
+    /// Runs it. A panic of the machine is a failure like any other.
+    pub fn run(&self) -> Verdict {
+        let mut options = Options::of_seed(self.seed);
+        self.without.iter().for_each(|fault| options.rates[*fault as usize] = 0);
+        let kernel = Kernel::new(options.kernel_locks, 0);
+        let callers =
+            Callers::new(options.callers, self.plan.clone(), kernel, options.pause_us * 1_000);
+        let mut world = World::new(self.seed, options, self.canary, callers);
+        world.verbose = self.verbose;
+        let mut run = Run { world, judge: None, requests: 0, probes: BTreeMap::new() };
+        let result = catch_unwind(AssertUnwindSafe(|| run.all(self.seed)));
+        let failure = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(failure)) => Some(failure),
+            Err(panic) => Some(Failure::new("panic", panic_text(panic.as_ref()))),
+        };
+        Verdict {
+            failure,
+            trace: run.world.trace.value(),
+            steps: run.world.callers.done,
+            requests: run.requests + run.world.epoch.records.len() as u64,
+            faults: run.world.link.counts,
+            probes: run.probes,
+            reports: std::mem::take(&mut run.world.reports),
+        }
+    }
+}
+
+/// A run under way.
+struct Run {
+    world: World,
+    /// None until the volume was seen for the first time.
+    judge: Option<Judge>,
+    requests: u64,
+    probes: BTreeMap<&'static str, u64>,
+}
+
+impl Run {
+    fn all(&mut self, seed: u64) -> Outcome<()> {
+        let options = World::format_options(seed, self.world.options.hash_bits);
+        match self.world.control(Control::Format(options))? {
+            Answer::Formatted(_) => {}
+            other => return Err(Failure::new("format", format!("{other:?}"))),
+        }
+        self.mount()?;
+        self.first_look()?;
+        Callers::begin(&mut self.world);
+        self.world.armed = true;
+        while !self.world.callers.finished() {
+            if self.world.crashed {
+                self.crash()?;
+            } else if self.world.callers.remount && self.world.callers.idle() {
+                self.remount()?;
+            } else {
+                self.world.step()?;
+            }
+        }
+        if self.world.crashed {
+            self.crash()?;
+        }
+        self.finish()
+    }
+
+    fn mount(&mut self) -> Outcome<()> {
+        match self.world.control(Control::Mount)? {
+            Answer::Mounted(_) => Ok(()),
+            other => Err(Failure::new("mount", format!("{other:?}"))),
+        }
+    }
+
+    /// The empty volume becomes the model's first state.
+    fn first_look(&mut self) -> Outcome<()> {
+        let found = observe(&mut self.world, &[])?;
+        if found.nodes.len() != 1 || !found.nodes[&Ino::ROOT].entries.is_empty() {
+            return Err(Failure::new("format", "a new volume is not empty"));
+        }
+        let times =
+            found.nodes.iter().map(|(ino, n)| (*ino, Times::shown(shown(&n.attr)))).collect();
+        self.judge = Some(Judge { mirror: found.mirror(), times });
+        self.note_walk();
+        Ok(())
+    }
+
+    fn crash(&mut self) -> Outcome<()> {
+        self.world.armed = false;
+        let (order, cut) = self.world.kill();
+        self.world.callers.remount = false;
+        self.next_life(order, End::Killed(cut))
+    }
+
+    fn remount(&mut self) -> Outcome<()> {
+        self.world.armed = false;
+        self.close_everything()?;
+        match self.world.control(Control::Unmount)? {
+            Answer::Unmounted => {}
+            other => return Err(Failure::new("unmount", format!("{other:?}"))),
+        }
+        self.world.link.counts[Fault::Remount as usize] += 1;
+        self.world.callers.remount = false;
+        self.world.end_of_client();
+        let order = self.world.order.clone();
+        self.next_life(order, End::Clean)
+    }
+
+    /// Judges the life that ended, mounts again, and compares what is there.
+    fn next_life(&mut self, order: CommitOrder, end: End) -> Outcome<()> {
+        let locking = self.world.options.kernel_locks;
+        self.world.callers.forget_everything(locking);
+        let epoch = self.end_epoch();
+        let (start, timeline) = self.judge_life(&epoch, &order)?;
+        self.mount()?;
+        let judge = self.judge.as_mut().expect("set at the first look");
+        let found = observe(&mut self.world, &[&start, &judge.mirror])?;
+        judge.recover(start, &epoch, &order, &timeline, end, &found)?;
+        self.note_walk();
+        self.world.armed = true;
+        Callers::begin(&mut self.world);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Outcome<()> {
+        self.world.armed = false;
+        self.world.link.heal();
+        self.close_everything()?;
+        match self.world.control(Control::Sync)? {
+            Answer::Synced => {}
+            other => return Err(Failure::new("sync", format!("{other:?}"))),
+        }
+        let epoch = self.end_epoch();
+        let order = self.world.order.clone();
+        let (start, timeline) = self.judge_life(&epoch, &order)?;
+        self.compare_now(&start, &epoch, &order, &timeline)?;
+        if let Some(forget) = self.world.callers.kernel.forget_all() {
+            self.world.tell(forget)?;
+        }
+        match self.world.control(Control::Status)? {
+            Answer::Status(status) => self.note_status(&status),
+            other => return Err(Failure::new("status", format!("{other:?}"))),
+        }
+        match self.world.control(Control::Check { data: true })? {
+            Answer::Checked(report) if report.problems.is_empty() => {}
+            Answer::Failed(FsError::NotSupported) => {
+                *self.probes.entry("check-missing").or_default() += 1
+            }
+            Answer::Checked(report) => {
+                let lines: Vec<String> =
+                    report.problems.iter().map(|p| format!("{}: {}", p.rule, p.text)).collect();
+                return Err(Failure::new("check", lines.join("\n  ")));
+            }
+            other => return Err(Failure::new("check", format!("{other:?}"))),
+        }
+        match self.world.control(Control::Unmount)? {
+            Answer::Unmounted => {}
+            other => return Err(Failure::new("unmount", format!("{other:?}"))),
+        }
+        match self.world.pages.violations().first() {
+            Some(violation) => Err(Failure::new("page-rules", violation.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn compare_now(
+        &mut self,
+        start: &Mirror,
+        epoch: &Epoch,
+        order: &CommitOrder,
+        timeline: &Timeline,
+    ) -> Outcome<()> {
+        let judge = self.judge.as_mut().expect("set at the first look");
+        let found = observe(&mut self.world, &[&judge.mirror])?;
+        judge.recover(start.clone(), epoch, order, timeline, End::Clean, &found)?;
+        self.end_epoch();
+        Ok(())
+    }
+
+    /// Replays a life; gives the state before it.
+    fn judge_life(&mut self, epoch: &Epoch, order: &CommitOrder) -> Outcome<(Mirror, Timeline)> {
+        let mercy = Mercy {
+            tiny_hash: self.world.options.hash_bits < 60,
+            data_may_fail: self.world.options.data_may_fail(),
+            clock_went_back: self.world.clock_went_back,
+        };
+        let judge = self.judge.as_mut().expect("set at the first look");
+        let start = judge.mirror.clone();
+        let timeline = judge.judge(&epoch.records, order, mercy)?;
+        Ok((start, timeline))
+    }
+
+    fn close_everything(&mut self) -> Outcome<()> {
+        for (handle, ino, dir) in self.world.callers.kernel.open_handles() {
+            let ops = if dir {
+                vec![Operation::ReleaseDir { ino, handle }]
+            } else {
+                vec![Operation::Flush { ino, handle }, Operation::Release { ino, handle }]
+            };
+            for op in ops {
+                let reply = self.world.call(op.clone())?;
+                if !matches!(reply, Reply::Done | Reply::Error(_)) {
+                    return Err(Failure::new("reply-shape", format!("{op:?} = {reply:?}")));
+                }
+                self.world.callers.kernel.note(&op, &Reply::Done);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the walk asked belongs to no life: nothing changed but access times.
+    fn note_walk(&mut self) {
+        let walk = self.end_epoch();
+        let judge = self.judge.as_mut().expect("set at the first look");
+        for record in &walk.records {
+            if let Operation::Read { ino, .. }
+            | Operation::ReadDir { ino, .. }
+            | Operation::ReadLink { ino } = record.op
+                && let Some(times) = judge.times.get_mut(&ino)
+            {
+                times.touch(record.asked, record.answered, record.span);
+            }
+        }
+    }
+
+    fn note_status(&mut self, status: &Status) {
+        *self.probes.entry("conflicts-retried").or_default() += status.conflicts;
+    }
+
+    fn end_epoch(&mut self) -> Epoch {
+        let epoch = std::mem::take(&mut self.world.epoch);
+        self.requests += epoch.records.len() as u64;
+        epoch
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".into())
+}

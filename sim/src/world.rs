@@ -1,0 +1,774 @@
+//! The simulated world: one thread, virtual time, one queue of events around one machine.
+//!
+//! Owns: time, the order of events, the stores, the callers. Never does: judging what happened
+//! (`check.rs`), choosing operations (`plan.rs`).
+//! Invariants: nothing here depends on anything but the seed and the options; every event has its own
+//! place in one order.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+use vellum_core::canary::Canary;
+use vellum_core::client::{Client, ClientConfig};
+use vellum_core::id::{EffectId, RequestId, SessionId, VolumeId};
+use vellum_core::port::control::{Answer, Control, FormatOptions};
+use vellum_core::port::kernel::{Caller, Operation, Reply, Request};
+use vellum_core::port::meta_kv::{
+    Commit, CommitRequest, KvError, KvReply, KvRequest, KvTraits, Version,
+};
+use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
+use vellum_core::port::{Completion, Effect, Point, Severity};
+use vellum_core::time::{Instant, Now, WallTime};
+
+use crate::callers::Callers;
+use crate::dice::{Dice, Stream};
+use crate::faults::{Fault, Options, Store};
+use crate::history::{CommitOrder, Epoch, Place, Record, Unanswered};
+use crate::kv::{Durability, Paging, SimKv};
+use crate::link::{KvFate, Link};
+use crate::pages::SimPages;
+use crate::times::Span;
+use crate::trace::Trace;
+
+/// Nobody waits longer than this, in virtual nanoseconds.
+const PATIENCE: u64 = 120_000_000_000;
+/// Events of one run; more means that it goes round in circles.
+const EVENTS_MAX: u64 = 3_000_000;
+/// 2026-01-01 in seconds.
+const EPOCH_SECS: i64 = 1_767_225_600;
+
+/// Why a run failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Stable name of the rule that was broken.
+    pub rule: &'static str,
+    /// What, in words.
+    pub text: String,
+}
+
+impl Failure {
+    /// A failure of a rule.
+    pub fn new(rule: &'static str, text: impl Into<String>) -> Failure {
+        Failure { rule, text: text.into() }
+    }
+}
+
+/// A result of a run's part.
+pub type Outcome<T> = Result<T, Failure>;
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// A caller of the plan.
+    Caller(usize),
+    /// The world itself.
+    World,
+}
+
+/// The world of one run.
+pub struct World {
+    /// What the run is like.
+    pub options: Options,
+    /// The metadata store.
+    pub kv: SimKv,
+    /// The page store.
+    pub pages: SimPages,
+    /// Latencies and faults.
+    pub link: Link,
+    /// The callers and their kernel.
+    pub callers: Callers,
+    /// What happened since the last known state.
+    pub epoch: Epoch,
+    /// Where commits were applied.
+    pub order: CommitOrder,
+    /// Hash of everything that happened.
+    pub trace: Trace,
+    /// Reports of the machine, for the reader of a failure.
+    pub reports: Vec<String>,
+    /// Chance of the schedule.
+    pub dice: Dice,
+    /// Chance of the faults.
+    pub faults: Dice,
+    /// The civil clock went backwards in this run.
+    pub clock_went_back: bool,
+    /// Print every effect.
+    pub verbose: bool,
+    /// A kill is allowed to happen now.
+    pub armed: bool,
+    /// The process was killed.
+    pub crashed: bool,
+    canary: Option<Canary>,
+    client: Client,
+    time: u64,
+    place: Place,
+    wall_offset: i64,
+    queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    ticket: u64,
+    flights: BTreeMap<u64, Flight>,
+    asked: BTreeMap<RequestId, Asked>,
+    next_request: u64,
+    answers: BTreeMap<RequestId, Given>,
+    acked: Version,
+    last_answer: u64,
+    events: u64,
+    idle_timeouts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// A request reaches its store.
+    Arrive(u64),
+    /// An answer reaches the machine.
+    Deliver(u64),
+    /// A commit whose answer was lost takes effect.
+    Land(u64),
+    /// A caller may go on.
+    Caller(usize),
+}
+
+/// A request on its way.
+struct Flight {
+    effect: EffectId,
+    body: Body,
+    back: u64,
+    /// Newest commit acknowledged when it was sent.
+    floor: Version,
+    fate: KvFate,
+    refused: Option<PageError>,
+    completion: Option<Completion>,
+}
+
+enum Body {
+    Kv(KvRequest),
+    Page(PageRequest),
+    Late(Box<CommitRequest>),
+}
+
+struct Asked {
+    waiter: Waiter,
+    what: What,
+    wall: WallTime,
+    place: Place,
+    interrupted: bool,
+}
+
+enum What {
+    Kernel(Caller, Operation),
+    Control,
+}
+
+/// An answer that the world itself waited for.
+enum Given {
+    Reply,
+    Answer(Box<Answer>),
+}
+
+impl World {
+    /// A world with empty stores and a machine that was told nothing yet.
+    pub fn new(seed: u64, options: Options, canary: Option<Canary>, callers: Callers) -> World {
+        let cluster = options.store == Store::Cluster;
+        let durability = if cluster { Durability::AtOnce } else { Durability::AtSync };
+        let mut dice = Dice::new(seed, Stream::Schedule);
+        let client = Client::new(config(&options, canary, &mut dice));
+        World {
+            kv: SimKv::new(durability),
+            pages: SimPages::new(cluster, options.capacity),
+            link: Link::new(&options),
+            callers,
+            epoch: Epoch::default(),
+            order: CommitOrder::default(),
+            trace: Trace::default(),
+            reports: Vec::new(),
+            dice,
+            faults: Dice::new(seed, Stream::Faults),
+            clock_went_back: false,
+            verbose: false,
+            armed: false,
+            crashed: false,
+            canary,
+            client,
+            time: 0,
+            place: 0,
+            wall_offset: 0,
+            queue: BinaryHeap::new(),
+            ticket: 0,
+            flights: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            next_request: 1,
+            answers: BTreeMap::new(),
+            acked: Version(0),
+            last_answer: 0,
+            events: 0,
+            idle_timeouts: 0,
+            options,
+        }
+    }
+
+    /// Virtual nanoseconds since the start.
+    pub fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// The place of the last event.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// What both clocks say.
+    pub fn now(&self) -> Now {
+        let nanos = self.time as i64 + self.wall_offset;
+        let secs = EPOCH_SECS + nanos.div_euclid(1_000_000_000);
+        let wall = WallTime::new(secs, nanos.rem_euclid(1_000_000_000) as u32);
+        Now { mono: Instant(self.time), wall }
+    }
+
+    /// Kernel requests that wait for an answer.
+    pub fn under_way(&self) -> Vec<RequestId> {
+        let kernel = self.asked.iter().filter(|(_, a)| matches!(a.what, What::Kernel(..)));
+        kernel.map(|(id, _)| *id).collect()
+    }
+
+    /// What a volume of this run is like.
+    pub fn format_options(seed: u64, hash_bits: u8) -> FormatOptions {
+        let volume = VolumeId(u128::from(seed) << 64 | 0x5e11);
+        FormatOptions {
+            volume,
+            hash_key: *b"0123456789abcdef",
+            hash_bits,
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+        }
+    }
+
+    /// Hands a kernel request in.
+    pub fn ask(&mut self, waiter: Waiter, caller: Caller, op: Operation) -> Outcome<RequestId> {
+        let id = self.new_request(waiter, What::Kernel(caller, op.clone()));
+        self.say(|| format!("{id:?} {waiter:?} asks {}", brief(&op)));
+        self.client.handle_request(self.now(), id, Request { caller, op });
+        self.drain()?;
+        Ok(id)
+    }
+
+    /// Hands a request in that is not answered: FORGET or INTERRUPT.
+    pub fn tell(&mut self, op: Operation) -> Outcome<()> {
+        if let Operation::Interrupt { target } = &op
+            && let Some(asked) = self.asked.get_mut(target)
+        {
+            asked.interrupted = true;
+            self.link.counts[Fault::Interrupt as usize] += 1;
+        }
+        self.place += 1;
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.say(|| format!("{id:?} tell {}", brief(&op)));
+        self.client.handle_request(self.now(), id, Request { caller: Caller::default(), op });
+        self.drain()
+    }
+
+    /// Hands a control request in.
+    pub fn command(&mut self, waiter: Waiter, control: Control) -> Outcome<RequestId> {
+        let id = self.new_request(waiter, What::Control);
+        self.say(|| format!("{id:?} {waiter:?} commands {control:?}"));
+        self.client.handle_control(self.now(), id, control);
+        self.drain()?;
+        Ok(id)
+    }
+
+    /// A kernel request of the world's own, and its answer. It is in the history, too.
+    pub fn call(&mut self, op: Operation) -> Outcome<&Reply> {
+        let id = self.ask(Waiter::World, Caller::default(), op)?;
+        while self.answers.remove(&id).is_none() {
+            self.step()?;
+        }
+        let record = self.epoch.records.iter().rev().find(|r| r.id == id);
+        Ok(&record.expect("an answered request is in the history").reply)
+    }
+
+    /// A control request of the world's own, and its answer.
+    pub fn control(&mut self, control: Control) -> Outcome<Answer> {
+        let id = self.command(Waiter::World, control)?;
+        loop {
+            match self.answers.remove(&id) {
+                Some(Given::Answer(answer)) => return Ok(*answer),
+                Some(Given::Reply) => {
+                    return Err(Failure::new("reply-kind", "a control request got a kernel reply"));
+                }
+                None => self.step()?,
+            }
+        }
+    }
+
+    /// A caller goes on after a pause.
+    pub fn wake_caller(&mut self, caller: usize, after: u64) {
+        self.push(after, Event::Caller(caller));
+    }
+
+    /// The next event.
+    ///
+    /// # Errors
+    /// When nothing will ever happen although somebody waits, or everything goes round in circles.
+    pub fn step(&mut self) -> Outcome<()> {
+        self.events += 1;
+        if self.events > EVENTS_MAX {
+            return Err(Failure::new(
+                "livelock",
+                format!("more than {EVENTS_MAX} events\n{}", self.waiting()),
+            ));
+        }
+        let timer = self.client.poll_timeout().map(|at| at.0.max(self.time));
+        let next = self.queue.peek().map(|Reverse((at, ..))| *at);
+        match (timer, next) {
+            (Some(timer), next) if next.is_none_or(|next| timer <= next) => {
+                self.fire_timer(timer)?
+            }
+            (_, Some(_)) => self.fire_event()?,
+            (_, None) => {
+                return Err(Failure::new(
+                    "deadlock",
+                    format!("nothing will happen\n{}", self.waiting()),
+                ));
+            }
+        }
+        if !self.asked.is_empty() && self.time.saturating_sub(self.last_answer) > PATIENCE {
+            return Err(Failure::new(
+                "liveness",
+                format!("no answer for {} s\n{}", PATIENCE / 1_000_000_000, self.waiting()),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The process ends here and now; `power` also takes what the stores had not made durable.
+    /// Returns the order of all commits up to then, and the place up to which they survived.
+    pub fn kill(&mut self) -> (CommitOrder, Place) {
+        self.link.counts[Fault::Crash as usize] += 1;
+        self.settle_flights();
+        let lossy = self.kv.unsynced();
+        let cut = if lossy.is_empty() { self.kv.last() } else { self.choose_cut(&lossy) };
+        let lost = lossy.iter().filter(|c| **c > cut).count() as u64;
+        let lost_pages = self.pages.crash(cut, &mut self.faults);
+        self.link.counts[Fault::CrashLoss as usize] += lost + lost_pages;
+        self.kv.crash(cut);
+        let order = self.order.clone();
+        let place = self.order.cut(cut);
+        self.say(|| format!("*** killed; {lost} commits and {lost_pages} segments were at risk"));
+        self.end_of_client();
+        (order, place)
+    }
+
+    /// The machine goes and a new one comes, knowing nothing.
+    pub fn end_of_client(&mut self) {
+        self.epoch.ended = self.now().wall;
+        for (_, asked) in std::mem::take(&mut self.asked) {
+            if let What::Kernel(caller, op) = asked.what {
+                let unanswered = Unanswered { caller, op, wall: asked.wall, asked: asked.place };
+                self.epoch.unanswered.push(unanswered);
+            }
+        }
+        self.queue.clear();
+        self.flights.clear();
+        self.answers.clear();
+        self.crashed = false;
+        // A commit that could still land has landed or is too old when the next process starts.
+        self.time += 6_000_000_000;
+        self.last_answer = self.time;
+        self.client = Client::new(config(&self.options, self.canary, &mut self.dice));
+    }
+
+    /// The civil clock jumps.
+    pub fn jump_clock(&mut self) {
+        let jump = self.faults.within(0, 7_200_000_000_000) as i64 - 3_600_000_000_000;
+        self.wall_offset += jump;
+        self.clock_went_back |= jump < 0;
+        self.link.counts[Fault::WallJump as usize] += 1;
+    }
+
+    /// The cluster recovers: every read version is too old, everything in flight is unknown.
+    pub fn recover_store(&mut self) {
+        self.link.counts[Fault::KvRecovery as usize] += 1;
+        self.kv.recover(self.time);
+        for flight in self.flights.values_mut() {
+            if let Body::Kv(KvRequest::Commit(_)) = flight.body {
+                if flight.completion.is_none() && flight.fate == KvFate::Serve {
+                    flight.fate =
+                        if self.faults.coin() { KvFate::ServeUnknown } else { KvFate::LoseUnknown };
+                } else if matches!(
+                    flight.completion,
+                    Some(Completion::Kv(Ok(KvReply::Committed(_))))
+                ) {
+                    let unknown = KvError::CommitUnknown { may_still_land: false };
+                    flight.completion = Some(Completion::Kv(Err(unknown)));
+                }
+            }
+        }
+    }
+
+    fn new_request(&mut self, waiter: Waiter, what: What) -> RequestId {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.place += 1;
+        if self.asked.is_empty() {
+            self.last_answer = self.time;
+        }
+        let wall = self.now().wall;
+        self.asked.insert(id, Asked { waiter, what, wall, place: self.place, interrupted: false });
+        id
+    }
+
+    fn fire_timer(&mut self, at: u64) -> Outcome<()> {
+        self.idle_timeouts = if at > self.time { 0 } else { self.idle_timeouts + 1 };
+        if self.idle_timeouts > 10_000 {
+            return Err(Failure::new(
+                "livelock",
+                format!("the same timeout again and again\n{}", self.waiting()),
+            ));
+        }
+        self.time = at;
+        self.client.handle_timeout(self.now());
+        self.drain()
+    }
+
+    fn fire_event(&mut self) -> Outcome<()> {
+        let Reverse((at, _, event)) = self.queue.pop().expect("the caller looked");
+        self.time = self.time.max(at);
+        match event {
+            Event::Arrive(flight) => self.arrive(flight),
+            Event::Deliver(flight) => {
+                let Some(flight) = self.flights.remove(&flight) else { return Ok(()) };
+                let completion = flight.completion.expect("served before it is delivered");
+                if let Completion::Kv(Ok(KvReply::Committed(commit))) = &completion {
+                    self.acked = self.acked.max(commit.version);
+                }
+                self.place += 1;
+                self.trace.completion(self.time, flight.effect.0, &completion);
+                self.say(|| format!("{:?} <- {}", flight.effect, brief(&completion)));
+                self.client.handle_completion(self.now(), flight.effect, completion);
+                self.drain()?;
+            }
+            Event::Land(flight) => {
+                if let Some(Flight { body: Body::Late(commit), .. }) = self.flights.remove(&flight)
+                {
+                    self.apply(&commit).ok();
+                }
+            }
+            Event::Caller(caller) => {
+                if !self.crashed {
+                    Callers::go_on(self, caller)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the machine's effects and performs them.
+    fn drain(&mut self) -> Outcome<()> {
+        while let Some(effect) = self.client.poll_effect() {
+            if self.crashed {
+                continue;
+            }
+            if self.armed && self.faults.chance(self.link_rate(Fault::Crash)) {
+                self.crashed = true;
+                continue;
+            }
+            self.trace.effect(self.time, &effect);
+            self.perform(effect)?;
+        }
+        Ok(())
+    }
+
+    fn link_rate(&self, fault: Fault) -> u32 {
+        self.options.rate(fault)
+    }
+
+    fn perform(&mut self, effect: Effect) -> Outcome<()> {
+        match effect {
+            Effect::Reply { request, reply, point } => self.replied(request, reply, point),
+            Effect::Answer { request, answer } => self.answered(request, answer),
+            Effect::Kv { id, request } => {
+                self.send_kv(id, request);
+                Ok(())
+            }
+            Effect::Page { id, request } => {
+                self.send_page(id, request);
+                Ok(())
+            }
+            Effect::Notify(_) => Ok(()),
+            Effect::Report(report) => {
+                self.say(|| format!("report: {}", report.text));
+                if report.severity >= Severity::Warning && self.reports.len() < 50 {
+                    self.reports.push(format!("{:?}: {}", report.severity, report.text));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn replied(&mut self, id: RequestId, reply: Reply, point: Point) -> Outcome<()> {
+        let Some(asked) = self.asked.remove(&id) else {
+            return Err(Failure::new(
+                "reply-once",
+                format!("{id:?} was answered twice or never asked"),
+            ));
+        };
+        let What::Kernel(caller, op) = asked.what else {
+            return Err(Failure::new(
+                "reply-kind",
+                format!("{id:?} is a control request and got a kernel reply"),
+            ));
+        };
+        self.place += 1;
+        self.last_answer = self.time;
+        self.say(|| format!("{id:?} = {} at {point:?}", brief(&reply)));
+        let answered = self.place;
+        let record = Record {
+            id,
+            caller,
+            op,
+            wall: asked.wall,
+            asked: asked.place,
+            answered,
+            span: Span::new(asked.wall, self.now().wall),
+            reply,
+            point,
+            interrupted: asked.interrupted,
+        };
+        self.epoch.records.push(record);
+        match asked.waiter {
+            Waiter::World => {
+                self.answers.insert(id, Given::Reply);
+            }
+            Waiter::Caller(caller) => Callers::replied(self, caller),
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, id: RequestId, answer: Box<Answer>) -> Outcome<()> {
+        let Some(asked) = self.asked.remove(&id) else {
+            return Err(Failure::new(
+                "reply-once",
+                format!("{id:?} was answered twice or never asked"),
+            ));
+        };
+        self.place += 1;
+        self.last_answer = self.time;
+        self.say(|| format!("{id:?} = {answer:?}"));
+        if matches!(*answer, Answer::Synced | Answer::Unmounted) {
+            self.epoch.synced.push(asked.place);
+        }
+        match asked.waiter {
+            Waiter::World => {
+                self.answers.insert(id, Given::Answer(answer));
+            }
+            Waiter::Caller(caller) => Callers::answered(self, caller, &answer)?,
+        }
+        Ok(())
+    }
+
+    fn send_kv(&mut self, effect: EffectId, request: KvRequest) {
+        self.say(|| format!("{effect:?} -> {}", brief(&request)));
+        let legs = self.link.kv_legs(&request, &mut self.dice, &mut self.faults);
+        let fate = self.link.kv_fate(self.time, &request, &mut self.faults);
+        let flight = Flight {
+            effect,
+            body: Body::Kv(request),
+            back: legs.back,
+            floor: self.acked,
+            fate,
+            refused: None,
+            completion: None,
+        };
+        self.launch(flight, legs.there);
+    }
+
+    fn send_page(&mut self, effect: EffectId, request: PageRequest) {
+        self.say(|| format!("{effect:?} -> {}", brief(&request)));
+        let legs = self.link.page_legs(&request, &mut self.dice, &mut self.faults);
+        let refused = self.link.page_fate(&request, &mut self.faults);
+        let flight = Flight {
+            effect,
+            body: Body::Page(request),
+            back: legs.back,
+            floor: self.acked,
+            fate: KvFate::Serve,
+            refused,
+            completion: None,
+        };
+        self.launch(flight, legs.there);
+    }
+
+    fn launch(&mut self, flight: Flight, there: u64) {
+        let number = self.ticket;
+        self.flights.insert(number, flight);
+        self.push(there, Event::Arrive(number));
+    }
+
+    fn push(&mut self, after: u64, event: Event) {
+        self.ticket += 1;
+        self.queue.push(Reverse((self.time + after, self.ticket, event)));
+    }
+
+    fn arrive(&mut self, number: u64) {
+        let Some(mut flight) = self.flights.remove(&number) else { return };
+        flight.completion = Some(match &flight.body {
+            Body::Kv(_) => Completion::Kv(self.serve_kv(&mut flight)),
+            Body::Page(request) => Completion::Page(match flight.refused {
+                Some(error) => Err(error),
+                None => self.serve_page(request),
+            }),
+            Body::Late(_) => unreachable!("late commits land, they do not arrive"),
+        });
+        let back = flight.back;
+        self.flights.insert(number, flight);
+        self.push(back, Event::Deliver(number));
+    }
+
+    fn serve_page(&mut self, request: &PageRequest) -> Result<PageReply, PageError> {
+        let result = self.pages.serve(request, self.kv.last());
+        if matches!(result, Err(PageError::NoSpace)) {
+            self.link.counts[Fault::NoSpace as usize] += 1;
+        }
+        result
+    }
+
+    fn serve_kv(&mut self, flight: &mut Flight) -> Result<KvReply, KvError> {
+        let Body::Kv(request) = &mut flight.body else { unreachable!("the caller matched") };
+        match flight.fate {
+            KvFate::Refuse(error) => return Err(error),
+            KvFate::LoseUnknown => return Err(KvError::CommitUnknown { may_still_land: false }),
+            KvFate::Late(after) => {
+                if let KvRequest::Commit(commit) = request {
+                    let commit = std::mem::take(commit);
+                    self.land_later(flight.effect, commit, after);
+                }
+                return Err(KvError::CommitUnknown { may_still_land: true });
+            }
+            KvFate::Serve | KvFate::ServeUnknown => {}
+        }
+        match request {
+            KvRequest::Read(round) => {
+                let lag =
+                    if self.options.store == Store::Cluster { self.dice.below(2_000) } else { 0 };
+                let version = match round.at {
+                    Some(version) => version,
+                    None => self.kv.grant(self.time, flight.floor, lag),
+                };
+                let split = self.link.strikes(Fault::KvSplit, &mut self.faults);
+                let rows_max = if split { 1 + self.dice.below(8) as u32 } else { u32::MAX };
+                let values = self.kv.read(self.time, version, round, Paging { rows_max })?;
+                Ok(KvReply::Values { version, values })
+            }
+            KvRequest::Commit(commit) => {
+                let commit = std::mem::take(commit);
+                let committed = self.apply(&commit)?;
+                if flight.fate == KvFate::ServeUnknown {
+                    return Err(KvError::CommitUnknown { may_still_land: false });
+                }
+                Ok(KvReply::Committed(committed))
+            }
+            KvRequest::Sync { .. } => {
+                let version = self.kv.sync();
+                self.pages.sync();
+                Ok(KvReply::Durable(version))
+            }
+        }
+    }
+
+    fn apply(&mut self, request: &CommitRequest) -> Result<Commit, KvError> {
+        let share = self.dice.coin();
+        let commit = self.kv.commit(self.time, request, share)?;
+        self.place += 1;
+        self.order.push(commit, self.place);
+        self.say(|| format!("commit {commit:?} applied at place {}", self.place));
+        Ok(commit)
+    }
+
+    fn land_later(&mut self, effect: EffectId, commit: Box<CommitRequest>, after: u64) {
+        let number = self.ticket;
+        let flight = Flight {
+            effect,
+            body: Body::Late(commit),
+            back: 0,
+            floor: Version(0),
+            fate: KvFate::Serve,
+            refused: None,
+            completion: None,
+        };
+        self.flights.insert(number, flight);
+        self.push(after, Event::Land(number));
+    }
+
+    /// What was on its way when the process ended may have happened or not.
+    fn settle_flights(&mut self) {
+        for (_, mut flight) in std::mem::take(&mut self.flights) {
+            if flight.completion.is_some() || self.faults.coin() {
+                continue;
+            }
+            match &flight.body {
+                Body::Kv(KvRequest::Commit(_)) if !matches!(flight.fate, KvFate::Refuse(_)) => {
+                    flight.fate = KvFate::Serve;
+                    self.serve_kv(&mut flight).ok();
+                }
+                Body::Late(commit) => {
+                    self.apply(commit).ok();
+                }
+                Body::Page(request) => {
+                    self.serve_page(request).ok();
+                }
+                Body::Kv(_) => {}
+            }
+        }
+    }
+
+    fn choose_cut(&mut self, lossy: &[Commit]) -> Commit {
+        match self.faults.below(4) {
+            0 => self.kv.durable(),
+            1 => self.kv.last(),
+            _ => lossy[self.faults.index(lossy.len())],
+        }
+    }
+
+    fn waiting(&self) -> String {
+        let mut text = format!("at {} ns; waiting:", self.time);
+        for (id, asked) in &self.asked {
+            match &asked.what {
+                What::Kernel(_, op) => text.push_str(&format!("\n  {id:?} {}", brief(op))),
+                What::Control => text.push_str(&format!("\n  {id:?} a control request")),
+            }
+        }
+        text
+    }
+
+    fn say(&self, line: impl FnOnce() -> String) {
+        if self.verbose {
+            println!("{:>14} {:>6} {}", self.time, self.place, line());
+        }
+    }
+}
+
+/// Debug output without the bytes of files.
+pub fn brief(thing: &impl std::fmt::Debug) -> String {
+    let mut text = format!("{thing:?}");
+    if text.len() > 400 {
+        let end = (0..=400).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
+fn config(options: &Options, canary: Option<Canary>, dice: &mut Dice) -> ClientConfig {
+    let session = SessionId(u128::from(dice.word()) << 64 | u128::from(dice.word()));
+    let cluster = options.store == Store::Cluster;
+    let mut config = ClientConfig::sole(session, dice.word());
+    config.kv = KvTraits {
+        may_be_unknown: cluster,
+        sole: !cluster,
+        value_bytes_max: if cluster { 8 << 10 } else { 16 << 10 },
+    };
+    config.noatime = options.noatime;
+    config.dirty_max = options.dirty_max;
+    config.flush_after = Duration::from_millis(options.flush_after_ms);
+    config.canary = canary;
+    config
+}
