@@ -112,6 +112,14 @@ pub fn decode(region: u64, value: &Bytes) -> Result<Vec<LogExtent>, DecodeError>
     Ok(extents)
 }
 
+/// How many extents a pack has, from its head alone: cuts at borders of regions and packs included.
+///
+/// # Errors
+/// When `value` does not begin as a pack of this region does.
+pub fn entries(region: u64, value: &[u8]) -> Result<usize, DecodeError> {
+    Reader::begin(region, value)?.count(3)
+}
+
 /// Why a pack was not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {

@@ -1,4 +1,4 @@
-use super::{DecodeError, LogExtent, Source, VERSION, checksum, decode, encode};
+use super::{DecodeError, LogExtent, Source, VERSION, checksum, decode, encode, entries};
 use crate::id::{SegmentId, SessionId};
 use crate::limits::{FILE_SIZE_MAX, LOG_BYTES_MAX, PACK_MAX, REGION_SIZE, SEGMENT_PAYLOAD_MAX};
 use alloc::vec;
@@ -33,6 +33,10 @@ fn pack(region: u64, body: &[u8]) -> Bytes {
 #[test]
 fn an_extent_over_a_border_is_cut_there() {
     let packs = encode(&[stored(REGION_SIZE - 10, 30, 1, 5)]);
+    assert_eq!(
+        packs.iter().map(|(region, pack)| entries(*region, pack)).collect::<Vec<_>>(),
+        [Ok(1), Ok(1)]
+    );
     assert_eq!(packs.iter().map(|(region, _)| *region).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(
         decode_all(&packs),

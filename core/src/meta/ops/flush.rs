@@ -126,10 +126,12 @@ fn promoted(txn: &mut Txn<'_>, core: &mut Core, flush: &Flush, inline: Value) ->
 
 fn append(txn: &mut Txn<'_>, core: &Core, flush: &Flush, extents: &[LogExtent]) -> FsResult<()> {
     let packs = write_log::encode(extents);
-    let entries = i64::try_from(extents.len()).unwrap_or(i64::MAX);
     let bytes = extents.iter().map(|e| e.len as i64).sum();
+    let mut entries = 0;
     for (n, (region, pack)) in packs.into_iter().enumerate() {
         let n = u16::try_from(n).map_err(|_| FsError::Damaged)?;
+        // As the log counts them: an extent over a border of regions is two.
+        entries += write_log::entries(region, &pack).map_err(|_| FsError::Damaged)? as i64;
         let at = key::log_pack(flush.ino, core.generation, region, txn.volume.incarnation, n);
         txn.set_stamped(at, pack);
     }
