@@ -12,6 +12,7 @@ extern crate alloc;
 
 #[cfg(feature = "canary")]
 pub mod canary;
+pub mod check;
 pub mod client;
 pub mod data;
 pub mod error;

@@ -5,6 +5,7 @@ use super::reclaim::{delete_segments, left_behind};
 use super::tasks::done;
 use super::{Client, Mounted, Phase};
 
+use crate::check::check;
 use crate::error::{FsError, FsResult};
 use crate::id::{Ino, RequestId};
 use crate::meta::name::Names;
@@ -242,8 +243,20 @@ impl Client {
         });
     }
 
-    fn check(&mut self, _mounted: Mounted, id: RequestId, _data: bool) {
-        self.answer(id, Answer::Failed(FsError::NotSupported));
+    /// Checks once everything buffered is committed and the reclaim that is under way is over.
+    pub(super) fn check(&mut self, mounted: Mounted, id: RequestId, data: bool) {
+        if self.reclaim_is_busy() {
+            return self.check_after_reclaim(id, data);
+        }
+        self.spawn(id, move |cx| async move {
+            let result = match settle_all(&cx).await {
+                Ok(()) => check(&cx, &mounted.volume, data).await,
+                Err(error) => Err(error),
+            };
+            done(move |client| {
+                client.answer(id, result.map_or_else(Answer::Failed, Answer::Checked));
+            })
+        });
     }
 
     /// FUSE_INTERRUPT. A request that took effect goes on; one that waits gives up.

@@ -3,10 +3,11 @@
 use super::tasks::done;
 use super::{Client, Mounted, Phase};
 use crate::error::FsResult;
-use crate::id::{Ino, SegmentId};
+use crate::id::{Ino, RequestId, SegmentId};
 use crate::meta::ops::WHOLE;
 use crate::meta::ops::reclaim::{drop_segments, queue, reclaim};
 use crate::meta::txn::{Volume, transact};
+use crate::port::control::Control;
 use crate::port::meta_kv::Version;
 use crate::port::page_store::{PageError, PageRequest};
 use crate::port::{Point, Severity};
@@ -26,6 +27,8 @@ pub(super) struct Queue {
     busy: bool,
     /// Segments without a reference, deleted once the commit that says so is durable.
     dead: Vec<(Version, SegmentId)>,
+    /// Checks that begin when nothing is reclaimed any more.
+    checks: Vec<(RequestId, bool)>,
 }
 
 impl Queue {
@@ -75,6 +78,16 @@ impl Client {
         });
     }
 
+    /// Whether something is being reclaimed.
+    pub(super) fn reclaim_is_busy(&self) -> bool {
+        self.reclaim.busy
+    }
+
+    /// Begins a check when nothing is reclaimed any more.
+    pub(super) fn check_after_reclaim(&mut self, id: RequestId, data: bool) {
+        self.reclaim.checks.push((id, data));
+    }
+
     fn reclaimed(&mut self, ino: Ino, reclaimed: Reclaimed) {
         self.note(reclaimed.last);
         self.reclaim.busy = false;
@@ -86,6 +99,11 @@ impl Client {
             self.report(Severity::Warning, text);
         }
         self.reclaim_next();
+        if !self.reclaim.busy {
+            for (id, data) in core::mem::take(&mut self.reclaim.checks) {
+                self.control(id, Control::Check { data });
+            }
+        }
     }
 
     /// Segments whose last reference is durably gone are deleted.

@@ -280,6 +280,16 @@ pub fn slot(session: SessionId, slot: u32) -> Key {
     key(&[b"S", &session.0.to_be_bytes(), b"r", &slot.to_be_bytes()])
 }
 
+/// Whether a key is a fence or a slot of a session.
+pub fn is_session(key: &[u8]) -> bool {
+    let Some(rest) = key.strip_prefix(b"S") else { return false };
+    match rest.split_at_checked(16) {
+        Some((_, [b'f'])) => true,
+        Some((_, [b'r', slot @ ..])) => slot.len() == 4,
+        _ => false,
+    }
+}
+
 fn be64(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }

@@ -176,6 +176,9 @@ pub struct CheckReport {
     pub segments: u64,
     /// Bytes verified.
     pub bytes_verified: u64,
+    /// Segments in the page store that the metadata does not know. No damage: a crash between an
+    /// append and its commit, or between a removal and its deletion, leaves them.
+    pub orphan_segments: u64,
     /// Each violation, with what it concerns.
     pub problems: Vec<Problem>,
 }

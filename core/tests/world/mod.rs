@@ -8,38 +8,54 @@ use std::ops::Bound;
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::error::FsError;
 use vellum_core::id::{Handle, Ino, RequestId, SegmentId, SessionId, VolumeId};
-use vellum_core::port::control::{Answer, Control, FormatOptions};
+use vellum_core::port::control::{Answer, CheckReport, Control, FormatOptions};
 use vellum_core::port::kernel::*;
 use vellum_core::port::meta_kv::*;
 use vellum_core::port::page_store::*;
 use vellum_core::port::{Completion, Effect};
 use vellum_core::time::{Instant, Now, WallTime};
 
-pub struct World {
-    pub client: Client,
-    pub kv: BTreeMap<Vec<u8>, Bytes>,
-    pub pages: BTreeMap<SegmentId, Vec<u8>>,
-    pub version: u64,
-    pub durable: u64,
-    pub now: Now,
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) kv: BTreeMap<Vec<u8>, Bytes>,
+    pub(crate) pages: BTreeMap<SegmentId, Vec<u8>>,
+    /// Segments that cannot be verified.
+    pub(crate) page_errors: BTreeMap<SegmentId, PageError>,
+    /// Most rows that one read of a range brings.
+    pub(crate) rows_max: u32,
+    /// Every so many rounds of reads one finds its version too old.
+    pub(crate) too_old_every: u64,
+    rounds: u64,
+    pub(crate) version: u64,
+    pub(crate) durable: u64,
+    pub(crate) now: Now,
     replies: BTreeMap<RequestId, Reply>,
     answers: BTreeMap<RequestId, Answer>,
-    pub reports: Vec<String>,
+    pub(crate) reports: Vec<String>,
     next: u64,
 }
 
-pub const CALLER: Caller = Caller { uid: 1000, gid: 100, pid: 42 };
+pub(crate) const CALLER: Caller = Caller { uid: 1000, gid: 100, pid: 42 };
 
 impl World {
-    pub fn new() -> World {
+    pub(crate) fn new() -> World {
         World::with(ClientConfig::sole(SessionId(7), 1))
     }
 
-    pub fn with(config: ClientConfig) -> World {
+    pub(crate) fn with(config: ClientConfig) -> World {
+        World::formatted(config, 60)
+    }
+
+    /// With so many bits of name hash: few of them make names share buckets.
+    pub(crate) fn formatted(config: ClientConfig, hash_bits: u8) -> World {
         let mut world = World {
             client: Client::new(config),
             kv: BTreeMap::new(),
             pages: BTreeMap::new(),
+            page_errors: BTreeMap::new(),
+            rows_max: u32::MAX,
+            too_old_every: u64::MAX,
+            rounds: 0,
             version: 0,
             durable: 0,
             now: Now { mono: Instant(1), wall: WallTime::new(1_000, 0) },
@@ -51,7 +67,7 @@ impl World {
         let options = FormatOptions {
             volume: VolumeId(1),
             hash_key: [3; 16],
-            hash_bits: 60,
+            hash_bits,
             uid: 0,
             gid: 0,
             mode: 0o755,
@@ -62,14 +78,14 @@ impl World {
     }
 
     /// The same volume under a new machine, as after a restart.
-    pub fn remount(&mut self) {
+    pub(crate) fn remount(&mut self) {
         let mut config = self.client.config().clone();
         config.session = SessionId(config.session.0 + 1);
         self.client = Client::new(config);
         assert!(matches!(self.control(Control::Mount), Answer::Mounted(_)));
     }
 
-    pub fn tick(&mut self, nanos: u64) {
+    pub(crate) fn tick(&mut self, nanos: u64) {
         self.now.mono.0 += nanos;
         let total = u64::from(self.now.wall.nanos) + nanos;
         self.now.wall = WallTime::new(
@@ -79,7 +95,7 @@ impl World {
     }
 
     /// Lets time pass, timers included.
-    pub fn wait(&mut self, nanos: u64) {
+    pub(crate) fn wait(&mut self, nanos: u64) {
         let until = self.now.mono.0 + nanos;
         while let Some(at) = self.client.poll_timeout().filter(|at| at.0 <= until) {
             let step = at.0.saturating_sub(self.now.mono.0);
@@ -91,15 +107,29 @@ impl World {
         self.tick(rest);
     }
 
-    pub fn control(&mut self, control: Control) -> Answer {
+    pub(crate) fn control(&mut self, control: Control) -> Answer {
+        let id = self.begin(control);
+        self.answers.remove(&id).expect("answered")
+    }
+
+    /// A request of the host whose answer may take its time.
+    pub(crate) fn begin(&mut self, control: Control) -> RequestId {
         self.next += 1;
         let id = RequestId(self.next);
         self.client.handle_control(self.now, id, control);
         self.perform();
-        self.answers.remove(&id).expect("answered")
+        id
     }
 
-    pub fn send(&mut self, op: Operation) -> RequestId {
+    /// The report of a check that was begun, if it is done.
+    pub(crate) fn checked(&mut self, id: RequestId) -> Option<CheckReport> {
+        match self.answers.remove(&id)? {
+            Answer::Checked(report) => Some(report),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn send(&mut self, op: Operation) -> RequestId {
         self.next += 1;
         self.tick(1_000);
         let id = RequestId(self.next);
@@ -108,7 +138,7 @@ impl World {
         id
     }
 
-    pub fn ask(&mut self, op: Operation) -> Result<Reply, FsError> {
+    pub(crate) fn ask(&mut self, op: Operation) -> Result<Reply, FsError> {
         let id = self.send(op);
         match self.replies.remove(&id).expect("replied") {
             Reply::Error(error) => Err(error),
@@ -142,6 +172,10 @@ impl World {
     fn kv(&mut self, request: KvRequest) -> Result<KvReply, KvError> {
         match request {
             KvRequest::Read(round) => {
+                self.rounds += 1;
+                if self.rounds.is_multiple_of(self.too_old_every) {
+                    return Err(KvError::TooOld);
+                }
                 let values = round.reads.into_iter().map(|read| self.read(read)).collect();
                 Ok(KvReply::Values { version: Version(self.version), values })
             }
@@ -168,8 +202,9 @@ impl World {
                     (Bound::Included(range.begin.to_vec()), Bound::Excluded(range.end.to_vec()));
                 let all = self.kv.range(bounds).map(|(k, v)| (Key::new(k), v.clone()));
                 let mut rows: Vec<_> = if reverse { all.rev().collect() } else { all.collect() };
-                let more = rows.len() > limit as usize;
-                rows.truncate(limit as usize);
+                let limit = limit.min(self.rows_max) as usize;
+                let more = rows.len() > limit;
+                rows.truncate(limit);
                 Values::Rows { rows, more }
             }
         }
@@ -214,6 +249,7 @@ impl World {
                 Ok(PageReply::Data(Bytes::copy_from_slice(&bytes[from..to])))
             }
             PageRequest::Verify { segment } => {
+                self.page_errors.get(&segment).map_or(Ok(()), |error| Err(*error))?;
                 let len = self.pages.get(&segment).ok_or(PageError::Missing)?.len() as u32;
                 Ok(PageReply::Verified { len })
             }
@@ -223,7 +259,11 @@ impl World {
                 }
                 Ok(PageReply::Deleted)
             }
-            PageRequest::List { .. } => Ok(PageReply::Listed(self.pages.keys().copied().collect())),
+            PageRequest::List { after, limit } => {
+                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let page = self.pages.range((from, Bound::Unbounded)).map(|(id, _)| *id);
+                Ok(PageReply::Listed(page.take(limit as usize).collect()))
+            }
             PageRequest::Space => Ok(PageReply::Space(Space { total: 1 << 40, free: 1 << 39 })),
         }
     }
@@ -231,7 +271,7 @@ impl World {
 
 /// Calls in the words of the kernel, with the answers unpacked.
 impl World {
-    pub fn create(&mut self, dir: Ino, name: &str) -> Result<(Ino, Handle), FsError> {
+    pub(crate) fn create(&mut self, dir: Ino, name: &str) -> Result<(Ino, Handle), FsError> {
         let op = Operation::Create {
             parent: dir,
             name: Bytes::copy_from_slice(name.as_bytes()),
@@ -246,32 +286,32 @@ impl World {
         }
     }
 
-    pub fn mkdir(&mut self, dir: Ino, name: &str) -> Result<Ino, FsError> {
+    pub(crate) fn mkdir(&mut self, dir: Ino, name: &str) -> Result<Ino, FsError> {
         let name = Bytes::copy_from_slice(name.as_bytes());
         self.entry(Operation::MkDir { parent: dir, name, mode: 0o755 })
             .map(|a| a.expect("an inode").ino)
     }
 
-    pub fn entry(&mut self, op: Operation) -> Result<Option<Attr>, FsError> {
+    pub(crate) fn entry(&mut self, op: Operation) -> Result<Option<Attr>, FsError> {
         match self.ask(op)? {
             Reply::Entry(entry) => Ok(entry.attr),
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn lookup(&mut self, dir: Ino, name: &str) -> Result<Option<Attr>, FsError> {
+    pub(crate) fn lookup(&mut self, dir: Ino, name: &str) -> Result<Option<Attr>, FsError> {
         let name = Bytes::copy_from_slice(name.as_bytes());
         self.entry(Operation::Lookup { parent: dir, name })
     }
 
-    pub fn attr(&mut self, ino: Ino) -> Result<Attr, FsError> {
+    pub(crate) fn attr(&mut self, ino: Ino) -> Result<Attr, FsError> {
         match self.ask(Operation::GetAttr { ino, handle: None })? {
             Reply::Attr { attr, .. } => Ok(attr),
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn write(
+    pub(crate) fn write(
         &mut self,
         (ino, handle): (Ino, Handle),
         offset: u64,
@@ -290,7 +330,7 @@ impl World {
         }
     }
 
-    pub fn read_at(
+    pub(crate) fn read_at(
         &mut self,
         (ino, handle): (Ino, Handle),
         offset: u64,
@@ -311,7 +351,7 @@ impl World {
         }
     }
 
-    pub fn truncate(&mut self, ino: Ino, size: u64) -> Result<Attr, FsError> {
+    pub(crate) fn truncate(&mut self, ino: Ino, size: u64) -> Result<Attr, FsError> {
         let set = SetAttr { size: Some(size), ..SetAttr::default() };
         match self.ask(Operation::SetAttr { ino, handle: None, set })? {
             Reply::Attr { attr, .. } => Ok(attr),
@@ -319,29 +359,29 @@ impl World {
         }
     }
 
-    pub fn open(&mut self, ino: Ino) -> Result<(Ino, Handle), FsError> {
+    pub(crate) fn open(&mut self, ino: Ino) -> Result<(Ino, Handle), FsError> {
         match self.ask(Operation::Open { ino, flags: OpenFlags(2) })? {
             Reply::Opened(opened) => Ok((ino, opened.handle)),
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn close(&mut self, (ino, handle): (Ino, Handle)) -> Result<(), FsError> {
+    pub(crate) fn close(&mut self, (ino, handle): (Ino, Handle)) -> Result<(), FsError> {
         let flushed = self.ask(Operation::Flush { ino, handle }).map(|_| ());
         self.ask(Operation::Release { ino, handle })?;
         flushed
     }
 
-    pub fn fsync(&mut self, (ino, handle): (Ino, Handle)) -> Result<(), FsError> {
+    pub(crate) fn fsync(&mut self, (ino, handle): (Ino, Handle)) -> Result<(), FsError> {
         self.ask(Operation::Fsync { ino, handle, datasync: false }).map(|_| ())
     }
 
-    pub fn unlink(&mut self, dir: Ino, name: &str) -> Result<(), FsError> {
+    pub(crate) fn unlink(&mut self, dir: Ino, name: &str) -> Result<(), FsError> {
         let name = Bytes::copy_from_slice(name.as_bytes());
         self.ask(Operation::Unlink { parent: dir, name }).map(|_| ())
     }
 
-    pub fn rename(
+    pub(crate) fn rename(
         &mut self,
         from: (Ino, &str),
         to: (Ino, &str),
@@ -357,7 +397,32 @@ impl World {
         self.ask(op).map(|_| ())
     }
 
-    pub fn list(&mut self, dir: Ino, room: u32) -> Result<Vec<(String, Ino)>, FsError> {
+    pub(crate) fn link(&mut self, ino: Ino, to: (Ino, &str)) -> Result<(), FsError> {
+        let new_name = Bytes::copy_from_slice(to.1.as_bytes());
+        self.entry(Operation::Link { ino, new_parent: to.0, new_name }).map(|_| ())
+    }
+
+    pub(crate) fn symlink(&mut self, dir: Ino, name: &str, target: &str) -> Result<Ino, FsError> {
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        let target = Bytes::copy_from_slice(target.as_bytes());
+        self.entry(Operation::Symlink { parent: dir, name, target })
+            .map(|a| a.expect("an inode").ino)
+    }
+
+    pub(crate) fn rmdir(&mut self, dir: Ino, name: &str) -> Result<(), FsError> {
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        self.ask(Operation::RmDir { parent: dir, name }).map(|_| ())
+    }
+
+    /// Checks the volume, data included.
+    pub(crate) fn check(&mut self) -> CheckReport {
+        match self.control(Control::Check { data: true }) {
+            Answer::Checked(report) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn list(&mut self, dir: Ino, room: u32) -> Result<Vec<(String, Ino)>, FsError> {
         let handle = match self.ask(Operation::OpenDir { ino: dir })? {
             Reply::Opened(opened) => opened.handle,
             other => panic!("{other:?}"),
@@ -376,7 +441,7 @@ impl World {
         Ok(all)
     }
 
-    pub fn forget(&mut self, ino: Ino) {
+    pub(crate) fn forget(&mut self, ino: Ino) {
         self.send(Operation::Forget { nodes: vec![(ino, u64::MAX)] });
     }
 }

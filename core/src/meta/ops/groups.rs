@@ -32,3 +32,9 @@ pub fn ino(group: u64, slot: u64) -> Ino {
     let spread = u64::from((group as u8).reverse_bits());
     Ino(spread << 55 | (group >> 8) << 24 | slot)
 }
+
+/// The group that an inode number is of: the inverse of [`ino`]. The root is of group 0.
+pub fn group(ino: Ino) -> u64 {
+    let low = u64::from(((ino.0 >> 55) as u8).reverse_bits());
+    ((ino.0 & ((1 << 55) - 1)) >> 24) << 8 | low
+}

@@ -1,0 +1,268 @@
+//! Reads everything under the key of each inode, and checks what concerns one inode alone.
+//!
+//! Attributes sort ahead of data, so that the size is known when the log comes, and an inode with a
+//! log of any length takes the memory of its erases.
+
+use super::file::FileRows;
+use super::inodes::{Dir, Inode};
+use super::scan::{Scan, Store};
+use super::{Check, rule};
+use crate::error::FsResult;
+use crate::id::Ino;
+use crate::limits::{FILE_SIZE_MAX, SYMLINK_MAX};
+use crate::meta::key::{self, tag};
+use crate::meta::ops::groups;
+use crate::meta::record::{Core, Pair, decode_time, decode_u64, flag};
+use crate::port::kernel::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK};
+use crate::port::meta_kv::Value;
+use alloc::format;
+use alloc::string::String;
+
+/// Reads all inodes.
+pub(super) async fn scan(store: &Store<'_>, check: &mut Check) -> FsResult<()> {
+    let mut scan = Scan::new(key::all_inodes());
+    let mut current: Option<Rows> = None;
+    while let Some(page) = store.page(&mut scan).await? {
+        for (key, value) in page {
+            let Some((ino, tag, rest)) = key::parse_inode(&key) else {
+                check.problems.add(rule::UNKNOWN_KEY, format!("inode key {key:?}"));
+                continue;
+            };
+            if current.as_ref().is_none_or(|rows| rows.ino != ino)
+                && let Some(done) = current.replace(Rows::new(ino))
+            {
+                done.finish(check);
+            }
+            if let Some(rows) = &mut current {
+                rows.row(check, (tag, rest), &value);
+            }
+        }
+    }
+    if let Some(done) = current {
+        done.finish(check);
+    }
+    if check.inodes.find(Ino::ROOT).is_none_or(|root| root.readable && root.kind != S_IFDIR) {
+        check.problems.add(rule::ROOT, String::from("no root directory"));
+    }
+    Ok(())
+}
+
+/// What the core of an inode turned out to be.
+enum Seen {
+    Nothing,
+    Unreadable,
+    Core(Core),
+}
+
+/// The rows of one inode so far.
+struct Rows {
+    ino: Ino,
+    core: Seen,
+    /// An attribute that later rules need does not decode.
+    unreadable: bool,
+    stray: bool,
+    size: u64,
+    usage: Pair,
+    children: Pair,
+    parent: Option<Ino>,
+    target: Option<u64>,
+    file: FileRows,
+}
+
+impl Rows {
+    fn new(ino: Ino) -> Rows {
+        Rows {
+            ino,
+            core: Seen::Nothing,
+            unreadable: false,
+            stray: false,
+            size: 0,
+            usage: Pair::default(),
+            children: Pair::default(),
+            parent: None,
+            target: None,
+            file: FileRows::default(),
+        }
+    }
+
+    fn row(&mut self, check: &mut Check, (tag, rest): (u8, &[u8]), value: &Value) {
+        if tag == tag::CORE && rest.is_empty() {
+            return self.core(check, value);
+        }
+        if matches!(self.core, Seen::Nothing) && !self.stray {
+            self.stray = true;
+            let text = format!("inode {}: keys (first tag {tag:#04x}) but no core", self.ino);
+            check.problems.add(rule::STRAY_KEY, text);
+        }
+        match tag {
+            tag::ERASE | tag::LOG => {}
+            _ if !rest.is_empty() => return self.unknown(check, tag),
+            _ => {}
+        }
+        if !self.belongs(tag) {
+            let text = format!("inode {}: tag {tag:#04x} on an inode of another type", self.ino);
+            check.problems.add(rule::TAG_KIND, text);
+        }
+        match tag {
+            tag::SIZE..=tag::PARENT => self.attr(check, tag, value),
+            tag::TARGET => self.target = Some(value.len() as u64),
+            tag::INLINE => self.file.inline = Some(value.len() as u64),
+            tag::ERASE => self.file.erase(check, self.ino, rest, value),
+            tag::LOG => {
+                let current = match &self.core {
+                    Seen::Core(core) => Some((core.generation, self.size)),
+                    _ => None,
+                };
+                self.file.pack(check, self.ino, rest, value, current);
+            }
+            _ => self.unknown(check, tag),
+        }
+    }
+
+    fn core(&mut self, check: &mut Check, value: &Value) {
+        check.inodes.cores += 1;
+        self.core = match Core::decode(value) {
+            Ok(core) if possible(&core) => Seen::Core(core),
+            Ok(core) => {
+                let text = format!(
+                    "inode {}: mode {:#o} with flags {:#x} is no inode's",
+                    self.ino, core.mode, core.flags
+                );
+                check.problems.add(rule::CORE_DECODE, text);
+                Seen::Unreadable
+            }
+            Err(_) => {
+                let text = format!("inode {}: its core does not decode", self.ino);
+                check.problems.add(rule::CORE_DECODE, text);
+                Seen::Unreadable
+            }
+        };
+    }
+
+    fn attr(&mut self, check: &mut Check, tag: u8, value: &Value) {
+        let good = match tag {
+            tag::SIZE => {
+                decode_u64(value).map(|size| self.size = size).is_ok() && self.size <= FILE_SIZE_MAX
+            }
+            tag::MTIME | tag::CTIME | tag::ATIME => decode_time(value).is_ok(),
+            tag::USAGE => Pair::decode(value).map(|usage| self.usage = usage).is_ok(),
+            tag::CHILDREN => Pair::decode(value).map(|pair| self.children = pair).is_ok(),
+            _ => match value.as_ref().try_into() {
+                Ok(parent) => {
+                    self.parent = Some(Ino(u64::from_be_bytes(parent)));
+                    true
+                }
+                Err(_) => false,
+            },
+        };
+        if !good {
+            self.unreadable = true;
+            check.inodes.bytes_unknown |= tag == tag::USAGE;
+            let text = format!("inode {}: attribute {tag:#04x} is {value:?}", self.ino);
+            check.problems.add(rule::ATTR_DECODE, text);
+        }
+    }
+
+    fn unknown(&mut self, check: &mut Check, tag: u8) {
+        check.problems.add(rule::UNKNOWN_TAG, format!("inode {}: tag {tag:#04x}", self.ino));
+    }
+
+    /// Whether an inode of this type may have the tag.
+    fn belongs(&self, tag: u8) -> bool {
+        let Seen::Core(core) = &self.core else { return true };
+        match tag {
+            tag::CHILDREN | tag::PARENT => core.is_dir(),
+            tag::TARGET => core.kind() == S_IFLNK,
+            tag::SIZE => matches!(core.kind(), S_IFREG | S_IFLNK),
+            tag::USAGE | tag::INLINE | tag::ERASE | tag::LOG => core.kind() == S_IFREG,
+            _ => true,
+        }
+    }
+
+    /// All rows of the inode were seen.
+    fn finish(mut self, check: &mut Check) {
+        let core = match core::mem::replace(&mut self.core, Seen::Nothing) {
+            Seen::Nothing => return,
+            Seen::Unreadable => {
+                check.inodes.count_bytes(self.usage.lo);
+                return check.inodes.push(unreadable(self.ino), None);
+            }
+            Seen::Core(core) => core,
+        };
+        check.inodes.count_bytes(self.usage.lo);
+        match core.kind() {
+            S_IFREG if !self.unreadable => {
+                self.file.finish(check, self.ino, &core, (self.size, self.usage));
+            }
+            S_IFLNK if !self.unreadable => self.check_target(check),
+            _ => {}
+        }
+        let dir = core.is_dir().then_some(Dir {
+            ino: self.ino,
+            parent: self.parent,
+            counted: self.children,
+            found: Pair::default(),
+            readable: !self.unreadable,
+        });
+        check.inodes.push(inode(self.ino, &core), dir);
+    }
+
+    fn check_target(&self, check: &mut Check) {
+        let limit = 1..=SYMLINK_MAX as u64;
+        if self.target.is_none_or(|len| len != self.size || !limit.contains(&len)) {
+            let text = format!(
+                "symlink {}: size {}, length of the target {:?}",
+                self.ino, self.size, self.target
+            );
+            check.problems.add(rule::SYMLINK_TARGET, text);
+        }
+    }
+}
+
+/// Type and flags as operations make them.
+fn possible(core: &Core) -> bool {
+    let known = flag::INLINE | flag::MTIME_SET;
+    let kinds = [S_IFREG, S_IFDIR, S_IFLNK, S_IFBLK, S_IFCHR, S_IFIFO, S_IFSOCK];
+    kinds.contains(&core.kind())
+        && core.flags & !known == 0
+        && (!core.has(flag::INLINE) || core.kind() == S_IFREG)
+}
+
+fn inode(ino: Ino, core: &Core) -> Inode {
+    Inode {
+        ino,
+        readable: true,
+        kind: core.kind(),
+        nlink: core.nlink,
+        generation: core.generation,
+        home: (core.home, core.home_cookie),
+        home_seen: false,
+        names: 0,
+        back_links: 0,
+    }
+}
+
+fn unreadable(ino: Ino) -> Inode {
+    Inode {
+        ino,
+        readable: false,
+        kind: 0,
+        nlink: 0,
+        generation: 0,
+        home: (ino, 0),
+        home_seen: false,
+        names: 0,
+        back_links: 0,
+    }
+}
+
+/// Every inode number is of a group below the next one.
+pub(super) fn check_groups(check: &mut Check, next: u64) {
+    for inode in check.inodes.readable().filter(|inode| inode.ino != Ino::ROOT) {
+        let group = groups::group(inode.ino);
+        if group == 0 || group >= next {
+            let text = format!("inode {}: of group {group}, next free is {next}", inode.ino);
+            check.problems.add(rule::INODE_GROUP, text);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The offline check of a volume: every invariant of the metadata as a rule with a stable name.
+//!
+//! Owns: the rules ([`rule::ALL`]) and the order in which the key space is read. Never does: repairs,
+//! or decisions that operations share; it recomputes from the rows what operations keep in counters.
+//!
+//! Reads go page by page, each page in a transaction of its own, so that a volume of any size is
+//! checked within the store's limits; nothing may write meanwhile. Memory grows with the number of
+//! inodes and segments (some tens of bytes each), not with names or data.
+//!
+//! A broken row is reported once: rules that could only repeat it are silent about that object.
+//!
+//! Tests: `core/tests/check.rs` plants damage for every rule, `core/tests/random.rs` checks volumes
+//! after random operations.
+
+mod back_links;
+mod file;
+mod garbage;
+mod inode;
+mod inodes;
+mod names;
+mod nlink;
+mod pages;
+mod problems;
+pub mod rule;
+mod scan;
+mod segments;
+mod tree;
+mod volume;
+
+use crate::error::FsResult;
+use crate::meta::txn::Volume;
+use crate::port::control::CheckReport;
+use crate::task::Cx;
+use garbage::Garbage;
+use inodes::Inodes;
+use problems::Problems;
+use scan::Store;
+use segments::Segments;
+
+/// What is known of the volume while it is read.
+#[derive(Default)]
+struct Check {
+    problems: Problems,
+    garbage: Garbage,
+    inodes: Inodes,
+    segments: Segments,
+    dentries: u64,
+    bytes_verified: u64,
+    orphan_segments: u64,
+}
+
+/// Checks every rule; with `data`, verifies the frames of every referenced segment, too.
+///
+/// # Errors
+/// When a store does not answer. What it answers never is an error: that is what the report is for.
+pub async fn check(cx: &Cx, volume: &Volume, data: bool) -> FsResult<CheckReport> {
+    let store = Store { cx, volume };
+    let mut check = Check::default();
+    volume::check_record(&store, &mut check).await?;
+    volume::check_families(&store, &mut check).await?;
+    garbage::load(&store, &mut check).await?;
+    inode::scan(&store, &mut check).await?;
+    names::scan(&store, &mut check).await?;
+    back_links::scan(&store, &mut check).await?;
+    nlink::check(&mut check);
+    tree::check(&mut check);
+    garbage::check(&mut check);
+    volume::check_counters(&store, &mut check).await?;
+    segments::scan(&store, &mut check).await?;
+    pages::check(&store, &mut check, data).await?;
+    Ok(check.report())
+}
+
+impl Check {
+    fn report(self) -> CheckReport {
+        CheckReport {
+            inodes: self.inodes.cores,
+            dentries: self.dentries,
+            segments: self.segments.referenced() as u64,
+            bytes_verified: self.bytes_verified,
+            orphan_segments: self.orphan_segments,
+            problems: self.problems.finish(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The page store: every segment that a log names is there and, if asked for, unharmed.
+//!
+//! Segments that no record knows are no damage: a crash between an append and its commit, or between
+//! a commit and the deletion after it, leaves them. They are counted.
+
+use super::scan::Store;
+use super::{Check, rule};
+use crate::error::{FsError, FsResult};
+use crate::id::SegmentId;
+use crate::port::page_store::{PageError, PageReply, PageRequest};
+use crate::task::{Ask, Told};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Segments listed at a time.
+const LIST_MAX: u32 = 1024;
+/// Segments verified at a time.
+const VERIFY_MAX: usize = 8;
+
+/// Compares the page store with the records; with `data`, verifies what is referenced.
+pub(super) async fn check(store: &Store<'_>, check: &mut Check, data: bool) -> FsResult<()> {
+    let wanted = check.segments.all.iter().filter(|(_, segment)| segment.is_referenced());
+    let mut missing: BTreeSet<SegmentId> = wanted.map(|(id, _)| *id).collect();
+    let mut present = Vec::new();
+    let mut after = None;
+    loop {
+        let page = list(store, after).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(*last);
+        for id in page {
+            if missing.remove(&id) {
+                present.push(id);
+            } else if !check.segments.all.contains_key(&id) {
+                check.orphan_segments += 1;
+            }
+        }
+    }
+    for id in missing {
+        let users = check.segments.all[&id].users();
+        check.problems.add(rule::SEGMENT_MISSING, format!("segment {id}: {users}"));
+    }
+    if data {
+        for ids in present.chunks(VERIFY_MAX) {
+            verify(store, check, ids).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The stored segments after one.
+async fn list(store: &Store<'_>, after: Option<SegmentId>) -> FsResult<Vec<SegmentId>> {
+    match store.cx.page(PageRequest::List { after, limit: LIST_MAX }).await {
+        Ok(PageReply::Listed(mut page)) => {
+            page.retain(|id| after.is_none_or(|after| *id > after));
+            Ok(page)
+        }
+        Ok(_) => Err(FsError::Damaged),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn verify(store: &Store<'_>, check: &mut Check, ids: &[SegmentId]) -> FsResult<()> {
+    let requests = ids.iter().map(|segment| PageRequest::Verify { segment: *segment });
+    let Told::Pages(replies) = store.cx.ask(Ask::Pages(requests.collect())).await else {
+        return Err(FsError::Damaged);
+    };
+    for (id, reply) in ids.iter().zip(replies) {
+        let segment = &check.segments.all[id];
+        let (rule, found) = match reply {
+            Ok(PageReply::Verified { len }) => {
+                check.bytes_verified += u64::from(len);
+                match segment.payload {
+                    Some(payload) if payload != u64::from(len) => {
+                        (rule::SEGMENT_LENGTH, format!("record says {payload}, stored are {len}"))
+                    }
+                    _ => continue,
+                }
+            }
+            Ok(_) => return Err(FsError::Damaged),
+            Err(PageError::Missing) => (rule::SEGMENT_MISSING, String::from("gone")),
+            Err(PageError::Corrupt { offset }) => {
+                (rule::FRAME_CHECKSUM, format!("the frame at payload byte {offset} is damaged"))
+            }
+            Err(error) => (rule::SEGMENT_UNREADABLE, format!("{error:?}")),
+        };
+        check.problems.add(rule, format!("segment {id}: {found}; {}", segment.users()));
+    }
+    Ok(())
+}

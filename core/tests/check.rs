@@ -1,0 +1,382 @@
+//! The check of a volume: it finds nothing where nothing is, and each kind of damage by its rule.
+
+mod world;
+
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use vellum_core::check::rule;
+use vellum_core::id::{Handle, Ino, SegmentId, SessionId};
+use vellum_core::meta::key::{self, tag};
+use vellum_core::meta::name::Names;
+use vellum_core::meta::ops::WHOLE;
+use vellum_core::meta::record::{Core, Dentry, Pair, decode_u64, flag};
+use vellum_core::port::kernel::{S_IFDIR, S_IFIFO, S_IFREG};
+use vellum_core::port::meta_kv::{AtomicOp, Key};
+use vellum_core::port::page_store::PageError;
+use world::World;
+
+/// A volume with something of everything.
+struct Volume {
+    w: World,
+    /// A directory in the root, with everything else in it.
+    dir: Ino,
+    /// An empty directory in `dir`.
+    sub: Ino,
+    /// Five bytes inline.
+    small: Ino,
+    /// Bytes in the log itself.
+    carried: Ino,
+    /// Bytes in a segment.
+    big: Ino,
+    /// Cut, so that an erase covers bytes beyond its size.
+    cut: Ino,
+    /// Two names.
+    linked: Ino,
+    symlink: Ino,
+    /// Removed, but open.
+    removed: (Ino, Handle),
+}
+
+impl Volume {
+    fn new() -> Volume {
+        let mut w = World::new();
+        let dir = w.mkdir(Ino::ROOT, "dir").expect("mkdir");
+        let sub = w.mkdir(dir, "sub").expect("mkdir");
+        let small = file(&mut w, dir, "small", 5);
+        let carried = file(&mut w, dir, "carried", 10_000);
+        let big = file(&mut w, dir, "big", 70_000);
+        let cut = file(&mut w, dir, "cut", 12_000);
+        w.truncate(cut, 6_000).expect("truncate");
+        w.truncate(cut, 7_000).expect("truncate");
+        let linked = file(&mut w, dir, "linked", 20);
+        w.link(linked, (Ino::ROOT, "other")).expect("link");
+        let symlink = w.symlink(dir, "symlink", "to/somewhere").expect("symlink");
+        let removed = w.create(dir, "removed").expect("create");
+        w.write(removed, 0, &[7; 50_000]).expect("write");
+        w.fsync(removed).expect("fsync");
+        w.unlink(dir, "removed").expect("unlink");
+        Volume { w, dir, sub, small, carried, big, cut, linked, symlink, removed }
+    }
+
+    fn set(&mut self, key: Key, value: impl Into<Bytes>) {
+        self.w.kv.insert(key.to_vec(), value.into());
+    }
+
+    fn take(&mut self, key: &Key) -> Bytes {
+        self.w.kv.remove(key.as_ref()).expect("the key is there")
+    }
+
+    fn add(&mut self, key: Key, hi: i64, lo: i64) {
+        let old = self.w.kv.get(key.as_ref()).map(|v| v.as_ref());
+        let new = AtomicOp::Add.apply(old, &Pair { hi, lo }.encode());
+        self.set(key, new);
+    }
+
+    fn edit_core(&mut self, ino: Ino, edit: impl FnOnce(&mut Core)) {
+        let key = key::inode(ino, tag::CORE);
+        let mut core = Core::decode(&self.take(&key)).expect("a core");
+        edit(&mut core);
+        self.set(key, core.encode());
+    }
+
+    fn core(&self, ino: Ino) -> Core {
+        Core::decode(&self.w.kv[key::inode(ino, tag::CORE).as_ref()]).expect("a core")
+    }
+
+    /// Key of the home name.
+    fn home(&self, ino: Ino) -> Key {
+        let core = self.core(ino);
+        key::dentry(core.home, core.home_cookie)
+    }
+
+    /// Adds a directory entry and counts it; returns its cookie.
+    fn add_entry(&mut self, dir: Ino, dentry: Dentry, tie: u64) -> u64 {
+        let cookie = Names::new([3; 16], 60).bucket(&dentry.name) + tie;
+        self.add(key::inode(dir, tag::CHILDREN), i64::from(dentry.kind == S_IFDIR), 1);
+        self.set(key::dentry(dir, cookie), dentry.encode());
+        cookie
+    }
+
+    /// The keys of an inode that begin with a tag.
+    fn rows(&self, ino: Ino, tag: u8) -> Vec<Key> {
+        let prefix = key::inode(ino, tag);
+        let keys = self.w.kv.keys().filter(|key| key.starts_with(&prefix));
+        keys.map(|key| Key::new(key)).collect()
+    }
+
+    /// The only segment of `big`.
+    fn segment(&self) -> SegmentId {
+        let id = self.w.pages.iter().find(|(_, bytes)| bytes.len() == 70_000);
+        *id.expect("a segment").0
+    }
+}
+
+fn file(w: &mut World, dir: Ino, name: &str, len: usize) -> Ino {
+    let file = w.create(dir, name).expect("create");
+    w.write(file, 0, &vec![b'x'; len]).expect("write");
+    w.fsync(file).expect("fsync");
+    w.close(file).expect("close");
+    file.0
+}
+
+fn dentry(ino: Ino, kind: u32, name: &'static str) -> Dentry {
+    Dentry { ino, kind, name: Bytes::from_static(name.as_bytes()) }
+}
+
+/// Does damage that breaks one rule.
+type Plant = fn(&mut Volume);
+
+const DAMAGE: &[(&str, Plant)] = &[
+    (rule::VOLUME_RECORD, |v| v.set(key::volume(), "junk")),
+    (rule::VOLUME_RECORD, |v| drop(v.take(&key::volume()))),
+    (rule::VOLUME_USAGE, |v| v.add(key::usage(), 1, 0)),
+    (rule::VOLUME_USAGE, |v| v.add(key::usage(), 0, -1)),
+    (rule::UNKNOWN_KEY, |v| v.set(Key::new(b"Q1"), "")),
+    (rule::UNKNOWN_KEY, |v| v.set(Key::new(b"Sshort"), "")),
+    (rule::UNKNOWN_KEY, |v| v.set(Key::new(b"Ushort"), "")),
+    (rule::UNKNOWN_KEY, |v| v.set(Key::new(b"Gshort"), "")),
+    (rule::UNKNOWN_KEY, |v| v.set(Key::new(b"Nshort"), "")),
+    (rule::UNKNOWN_KEY, |v| v.set(Key::new(b"Pshort"), "")),
+    (rule::UNKNOWN_KEY, |v| v.set(Key::new(b"Ishort"), "")),
+    (rule::ROOT, |v| v.w.kv.retain(|key, _| key == b"Zv")),
+    (rule::CORE_DECODE, |v| v.set(key::inode(v.small, tag::CORE), "junk")),
+    (rule::CORE_DECODE, |v| v.edit_core(v.small, |core| core.flags |= 0x80)),
+    (rule::ATTR_DECODE, |v| v.set(key::inode(v.small, tag::MTIME), "12")),
+    (rule::ATTR_DECODE, |v| v.set(key::inode(v.small, tag::USAGE), "12")),
+    (rule::ATTR_DECODE, |v| v.set(key::inode(v.small, tag::SIZE), vec![0xff; 8])),
+    (rule::UNKNOWN_TAG, |v| v.set(key::inode(v.small, 0x18), "")),
+    (rule::UNKNOWN_TAG, |v| v.set(key::inode(v.small, 0x77), "")),
+    (rule::UNKNOWN_TAG, |v| v.set(key::inode(v.small, tag::SIZE).successor(), "")),
+    (rule::TAG_KIND, |v| v.set(key::inode(v.dir, tag::INLINE), "x")),
+    (rule::TAG_KIND, |v| v.add(key::inode(v.symlink, tag::CHILDREN), 0, 1)),
+    (rule::STRAY_KEY, |v| v.set(key::inode(Ino(0x99), tag::SIZE), vec![0; 8])),
+    (rule::INODE_GROUP, |v| v.set(key::groups(), vec![0; 8])),
+    (rule::INODE_GROUP, |v| v.set(key::groups(), "junk")),
+    (rule::SYMLINK_TARGET, |v| v.set(key::inode(v.symlink, tag::TARGET), "to/nowhere")),
+    (rule::SYMLINK_TARGET, |v| drop(v.take(&key::inode(v.symlink, tag::TARGET)))),
+    (rule::INLINE_LENGTH, |v| {
+        v.set(key::inode(v.small, tag::SIZE), 4u64.to_le_bytes().to_vec());
+    }),
+    (rule::INLINE_LOG, |v| v.edit_core(v.small, |core| core.put(flag::INLINE, false))),
+    (rule::INLINE_LOG, |v| v.edit_core(v.carried, |core| core.put(flag::INLINE, true))),
+    (rule::ERASE_DECODE, |v| {
+        let erase = v.rows(v.cut, tag::ERASE).remove(0);
+        v.set(erase, "junk");
+    }),
+    (rule::LOG_DECODE, |v| {
+        let pack = v.rows(v.big, tag::LOG).remove(0);
+        let mut bytes = v.take(&pack).to_vec();
+        bytes[5] ^= 1;
+        v.set(pack, bytes);
+    }),
+    (rule::LOG_DECODE, |v| v.set(key::inode(v.big, tag::LOG), "")),
+    (rule::LOG_GENERATION, |v| {
+        let pack = v.rows(v.carried, tag::LOG).remove(0);
+        let (other, _) = key::log_pack(v.carried, 5, 0, 0, 0);
+        let bytes = v.w.kv[pack.as_ref()].clone();
+        v.set(other, bytes);
+    }),
+    (rule::BEYOND_SIZE, |v| {
+        let erase = v.rows(v.cut, tag::ERASE).remove(0);
+        v.take(&erase);
+    }),
+    (rule::BEYOND_SIZE, |v| {
+        v.set(key::inode(v.big, tag::SIZE), 69_999u64.to_le_bytes().to_vec());
+    }),
+    (rule::USAGE, |v| v.add(key::inode(v.big, tag::USAGE), 1, 0)),
+    (rule::USAGE, |v| {
+        v.add(key::inode(v.small, tag::USAGE), 0, -1);
+        v.add(key::usage(), 0, -1);
+    }),
+    (rule::DENTRY_DECODE, |v| v.set(key::dentry(v.dir, 4 << 20), "junk")),
+    (rule::DENTRY_DECODE, |v| {
+        v.add_entry(v.dir, dentry(v.small, S_IFREG, "a/b"), 0);
+    }),
+    (rule::DENTRY_BUCKET, |v| {
+        let entry = v.home(v.small);
+        let entry = v.take(&entry);
+        v.edit_core(v.small, |core| core.home_cookie ^= 4 << 20);
+        v.set(v.home(v.small), entry);
+    }),
+    (rule::DENTRY_DUPLICATE, |v| {
+        let cookie = v.add_entry(Ino::ROOT, dentry(v.linked, S_IFREG, "other"), 1);
+        v.set(key::back_link(v.linked, Ino::ROOT, cookie), "");
+        v.edit_core(v.linked, |core| core.nlink = 3);
+    }),
+    (rule::DENTRY_PARENT, |v| {
+        let entry = v.home(v.small);
+        let entry = v.take(&entry);
+        v.add(key::inode(v.dir, tag::CHILDREN), 0, -1);
+        let home = v.carried;
+        v.edit_core(v.small, |core| core.home = home);
+        v.set(v.home(v.small), entry);
+    }),
+    (rule::DENTRY_TARGET, |v| {
+        v.add_entry(v.dir, dentry(Ino(0x99), S_IFREG, "ghost"), 0);
+    }),
+    (rule::DENTRY_KIND, |v| v.set(v.home(v.small), dentry(v.small, S_IFIFO, "small").encode())),
+    (rule::NLINK, |v| v.edit_core(v.linked, |core| core.nlink = 3)),
+    (rule::NLINK, |v| v.edit_core(v.small, |core| core.nlink = 2)),
+    (rule::NLINK, |v| v.edit_core(v.sub, |core| core.nlink = 2)),
+    (rule::HOME_NAME, |v| v.edit_core(v.small, |core| core.home_cookie ^= 4)),
+    (rule::BACK_LINK, |v| {
+        drop(v.take(&key::back_link(v.linked, v.dir, v.core(v.linked).home_cookie)))
+    }),
+    (rule::BACK_LINK, |v| {
+        let home = v.core(v.small).home_cookie;
+        v.set(key::back_link(v.small, v.dir, home), "");
+    }),
+    (rule::BACK_LINK, |v| v.set(key::back_link(v.linked, v.dir, 4), "")),
+    (rule::INODE_UNREACHABLE, |v| {
+        let entry = v.home(v.small);
+        v.take(&entry);
+        v.add(key::inode(v.dir, tag::CHILDREN), 0, -1);
+    }),
+    (rule::INODE_UNREACHABLE, |v| {
+        let entry = v.home(v.sub);
+        v.take(&entry);
+        v.add(key::inode(v.dir, tag::CHILDREN), -1, -1);
+    }),
+    (rule::DIR_NAMES, |v| {
+        v.add_entry(v.dir, dentry(v.sub, S_IFDIR, "again"), 0);
+    }),
+    (rule::DIR_NAMES, |v| {
+        v.add_entry(v.dir, dentry(Ino::ROOT, S_IFDIR, "root"), 0);
+    }),
+    (rule::DIR_PARENT, |v| {
+        v.set(key::inode(v.sub, tag::PARENT), Ino::ROOT.0.to_be_bytes().to_vec())
+    }),
+    (rule::DIR_PARENT, |v| drop(v.take(&key::inode(v.sub, tag::PARENT)))),
+    (rule::DIR_TREE, |v| {
+        let entry = v.home(v.dir);
+        let entry = v.take(&entry);
+        v.add(key::inode(Ino::ROOT, tag::CHILDREN), -1, -1);
+        v.add(key::inode(v.sub, tag::CHILDREN), 1, 1);
+        let sub = v.sub;
+        v.edit_core(v.dir, |core| core.home = sub);
+        v.set(v.home(v.dir), entry);
+        v.set(key::inode(v.dir, tag::PARENT), sub.0.to_be_bytes().to_vec());
+    }),
+    (rule::DIR_CHILDREN, |v| v.add(key::inode(v.dir, tag::CHILDREN), 0, 1)),
+    (rule::DIR_CHILDREN, |v| v.add(key::inode(v.dir, tag::CHILDREN), -1, 0)),
+    (rule::RECLAIM_MISSING, |v| drop(v.take(&key::garbage(v.removed.0, WHOLE)))),
+    (rule::RECLAIM_ENTRY, |v| v.set(key::garbage(v.small, WHOLE), "")),
+    (rule::RECLAIM_ENTRY, |v| v.set(key::garbage(v.small, 0), "")),
+    (rule::RECLAIM_ENTRY, |v| v.set(key::garbage(Ino(0x99), WHOLE), "")),
+    (rule::SEGMENT_RECORD, |v| v.set(key::segment(v.segment()), "12")),
+    (rule::SEGMENT_RECORD, |v| v.set(key::live_bytes(v.segment()), "12")),
+    (rule::SEGMENT_UNKNOWN, |v| drop(v.take(&key::segment(v.segment())))),
+    (rule::SEGMENT_LENGTH, |v| {
+        v.set(key::segment(v.segment()), 69_999u64.to_le_bytes().to_vec());
+    }),
+    (rule::SEGMENT_LENGTH, |v| {
+        v.set(key::segment(v.segment()), 70_001u64.to_le_bytes().to_vec());
+    }),
+    (rule::SEGMENT_PAIR, |v| drop(v.take(&key::live_bytes(v.segment())))),
+    (rule::SEGMENT_PAIR, |v| v.set(key::live_bytes(UNKNOWN), vec![0; 8])),
+    (rule::SEGMENT_UNREFERENCED, |v| {
+        v.set(key::segment(UNKNOWN), vec![1, 0, 0, 0, 0, 0, 0, 0]);
+        v.set(key::live_bytes(UNKNOWN), vec![0; 8]);
+    }),
+    (rule::SEGMENT_LIVE_BYTES, |v| {
+        let key = key::live_bytes(v.segment());
+        let live = decode_u64(&v.take(&key)).expect("a counter");
+        v.set(key, (live - 1).to_le_bytes().to_vec());
+    }),
+    (rule::SEGMENT_MISSING, |v| drop(v.w.pages.remove(&v.segment()))),
+    (rule::SEGMENT_UNREADABLE, |v| {
+        v.w.page_errors.insert(v.segment(), PageError::Io);
+    }),
+    (rule::FRAME_CHECKSUM, |v| {
+        v.w.page_errors.insert(v.segment(), PageError::Corrupt { offset: 4096 });
+    }),
+];
+
+const UNKNOWN: SegmentId = SegmentId { session: SessionId(99), sequence: 1 };
+
+#[test]
+fn each_damage_is_reported_by_its_rule_and_no_other() {
+    for (n, (rule, plant)) in DAMAGE.iter().enumerate() {
+        let mut volume = Volume::new();
+        plant(&mut volume);
+        let problems = volume.w.check().problems;
+        let found: BTreeSet<&str> = problems.iter().map(|problem| problem.rule).collect();
+        assert_eq!(found, BTreeSet::from([*rule]), "damage {n}: {problems:#?}");
+    }
+}
+
+#[test]
+fn every_rule_has_a_damage_that_it_reports() {
+    let planted: BTreeSet<&str> = DAMAGE.iter().map(|(rule, _)| *rule).collect();
+    assert_eq!(planted, rule::ALL.iter().copied().collect());
+    assert_eq!(planted.len(), rule::ALL.len(), "no name twice");
+}
+
+#[test]
+fn a_volume_with_something_of_everything_is_clean() {
+    let mut v = Volume::new();
+    let report = v.w.check();
+    assert_eq!(report.problems, []);
+    assert_eq!((report.inodes, report.dentries), (10, 9));
+    assert_eq!((report.segments, report.bytes_verified), (2, 120_000));
+    assert_eq!(report.orphan_segments, 0);
+    v.w.close(v.removed).expect("close");
+    v.w.remount();
+    v.w.wait(2_000_000_000);
+    let report = v.w.check();
+    assert_eq!(report.problems, []);
+    assert_eq!((report.inodes, report.segments), (9, 1), "the removed file was reclaimed");
+}
+
+#[test]
+fn segments_that_no_metadata_knows_are_counted_and_no_damage() {
+    let mut v = Volume::new();
+    v.w.pages.insert(UNKNOWN, vec![1, 2, 3]);
+    let report = v.w.check();
+    assert_eq!((report.problems, report.orphan_segments), (vec![], 1));
+}
+
+#[test]
+fn a_check_survives_short_pages_and_versions_that_leave_the_window() {
+    let mut v = Volume::new();
+    v.w.pages.insert(UNKNOWN, vec![1, 2, 3]);
+    let expected = v.w.check();
+    v.w.rows_max = 1;
+    v.w.too_old_every = 3;
+    let id = v.w.begin(vellum_core::port::control::Control::Check { data: true });
+    v.w.wait(60_000_000_000);
+    assert_eq!(v.w.checked(id), Some(expected));
+}
+
+#[test]
+fn a_damaged_segment_is_reported_with_every_file_that_names_it() {
+    let mut v = Volume::new();
+    v.w.page_errors.insert(v.segment(), PageError::Corrupt { offset: 8192 });
+    let problems = v.w.check().problems;
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert_eq!(problem.rule, rule::FRAME_CHECKSUM);
+    for part in [v.segment().to_string(), "8192".into(), v.big.to_string()] {
+        assert!(problem.text.contains(&part), "{part} in {}", problem.text);
+    }
+}
+
+#[test]
+fn buffered_writes_are_committed_before_the_check() {
+    let mut w = World::new();
+    let f = w.create(Ino::ROOT, "a").expect("create");
+    w.write(f, 0, &[1; 100_000]).expect("write");
+    let report = w.check();
+    assert_eq!((report.problems, report.bytes_verified), (vec![], 100_000));
+}
+
+#[cfg(feature = "canary")]
+#[test]
+fn a_truncate_that_forgets_its_erase_is_found() {
+    let mut config = vellum_core::client::ClientConfig::sole(SessionId(7), 1);
+    config.canary = Some(vellum_core::canary::Canary::ForgottenErase);
+    let mut w = World::with(config);
+    let cut = file(&mut w, Ino::ROOT, "cut", 12_000);
+    w.truncate(cut, 6_000).expect("truncate");
+    let problems = w.check().problems;
+    assert!(matches!(&problems[..], [p] if p.rule == rule::BEYOND_SIZE), "{problems:?}");
+}
