@@ -27,13 +27,22 @@ pub(super) struct FileState {
     /// Counts resets, so that the result of an older load is not taken.
     pub(super) epoch: u64,
     /// Flushes that committed while a load was under way.
-    replay: Vec<(Commit, Flushed, u64)>,
+    replay: Vec<(Commit, Flushed, Written)>,
     pub(super) buffer: WriteBuffer,
     /// One per sealed sub-buffer, oldest first.
     pub(super) pipeline: VecDeque<Stage>,
     /// Tasks that wait for a sub-buffer and all older ones.
     pub(super) settling: Vec<(SubBufferId, TaskId)>,
     pub(super) errors: Errors,
+}
+
+/// What a flush did to size and time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    /// End of its last byte.
+    pub(super) end: u64,
+    /// Time of its newest write.
+    pub(super) mtime: WallTime,
 }
 
 /// Write-back errors of an inode.
@@ -224,8 +233,8 @@ impl FileState {
     }
 
     /// A flush committed.
-    pub(super) fn apply(&mut self, commit: Commit, flushed: Flushed, end: u64) {
-        self.replay.push((commit, flushed, end));
+    pub(super) fn apply(&mut self, commit: Commit, flushed: Flushed, written: Written) {
+        self.replay.push((commit, flushed, written));
         self.replay_onto();
     }
 
@@ -233,8 +242,8 @@ impl FileState {
     fn replay_onto(&mut self) {
         let loading = match &mut self.known {
             Known::Loaded(committed) => {
-                for (commit, flushed, end) in &self.replay {
-                    committed.apply(*commit, flushed, *end);
+                for (commit, flushed, written) in &self.replay {
+                    committed.apply(*commit, flushed, *written);
                 }
                 committed.regions.values().any(|region| matches!(region, Region::Loading))
             }
@@ -284,20 +293,20 @@ impl Committed {
         }
     }
 
-    fn apply(&mut self, commit: Commit, flushed: &Flushed, end: u64) {
+    fn apply(&mut self, commit: Commit, flushed: &Flushed, written: Written) {
         let fresh = commit.version > self.version;
         match flushed {
             Flushed::Gone => {}
             Flushed::Inline { data, core } => {
                 if fresh {
                     self.inline = Some(data.clone());
-                    self.advance(commit, core, end);
+                    self.advance(commit, core, written);
                 }
             }
             Flushed::Extents { extents, core } => {
                 if fresh {
                     self.inline = None;
-                    self.advance(commit, core, end);
+                    self.advance(commit, core, written);
                 }
                 if self.complete {
                     for region in extents.iter().flat_map(|e| regions_of(e.offset, e.len)) {
@@ -330,15 +339,12 @@ impl Committed {
         }
     }
 
-    fn advance(&mut self, commit: Commit, core: &Core, end: u64) {
+    fn advance(&mut self, commit: Commit, core: &Core, written: Written) {
         self.version = commit.version;
-        self.size = self.size.max(end);
+        self.size = self.size.max(written.end);
+        // A time that utimens put into the future counts no more once something is written.
+        self.mtime = if self.mtime_set { written.mtime } else { self.mtime.max(written.mtime) };
         self.mtime_set = core.has(flag::MTIME_SET);
-    }
-
-    /// Notes the time of a flush.
-    pub(super) fn saw_mtime(&mut self, mtime: WallTime) {
-        self.mtime = self.mtime.max(mtime);
     }
 
     /// What is committed over a range whose regions are loaded, in order, covering it once.
@@ -365,15 +371,6 @@ impl Committed {
                 }
                 _ => f(part, Span::Hole),
             }
-        }
-    }
-}
-
-impl FileState {
-    /// Notes the time of a flush.
-    pub(super) fn saw_mtime(&mut self, mtime: WallTime) {
-        if let Some(committed) = self.committed_mut() {
-            committed.saw_mtime(mtime);
         }
     }
 }

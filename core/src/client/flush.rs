@@ -3,7 +3,7 @@
 //! Appends of one inode overlap; commits do not: one in flight, oldest first, so that a file is
 //! always a prefix of its writes. What fails stays in memory and is tried again.
 
-use super::file::{Stage, Step};
+use super::file::{Stage, Step, Written};
 use super::tasks::{TaskId, done};
 use super::{Client, Phase};
 use crate::data::extent_map::Source;
@@ -157,11 +157,11 @@ impl Client {
         };
         self.spawn_own(move |cx| async move {
             let (result, point) = transact!(&cx, &volume, |txn| flush(txn, &flushing).await);
-            let (end, mtime) = (flushing.end, flushing.mtime);
+            let written = Written { end: flushing.end, mtime: flushing.mtime };
             done(move |client| {
                 client.note(point);
                 match result {
-                    Ok(flushed) => client.flushed(ino, id, point, flushed, (end, mtime)),
+                    Ok(flushed) => client.flushed(ino, id, point, flushed, written),
                     Err(error) => client.commit_failed(ino, Step::Appended(segment), error),
                 }
             })
@@ -174,7 +174,7 @@ impl Client {
         id: SubBufferId,
         point: Point,
         flushed: Flushed,
-        (end, mtime): (u64, crate::time::WallTime),
+        written: Written,
     ) {
         let Some(inode) = self.inodes.get_mut(ino) else { return };
         let Some(file) = inode.file.as_deref_mut() else { return };
@@ -185,8 +185,7 @@ impl Client {
         match point {
             Point::Commit(commit) => {
                 inode.changed = commit.version;
-                file.apply(commit, flushed, end);
-                file.saw_mtime(mtime);
+                file.apply(commit, flushed, written);
             }
             // The inode is gone: so is everything that was buffered for it.
             _ => file.buffer.discard_all(),

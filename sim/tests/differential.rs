@@ -1,0 +1,433 @@
+//! The machine against the model, one request at a time, in a world without faults: every answer,
+//! every attribute, every byte. proptest shrinks what differs to a few requests.
+
+#[path = "../../core/tests/world/mod.rs"]
+mod world;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use vellum_core::error::FsError;
+use vellum_core::id::{Handle, Ino};
+use vellum_core::port::control::{Answer, Control};
+use vellum_core::port::kernel as k;
+use vellum_core::time::WallTime;
+use vellum_model::{Caller, Fs, Kind, New, NodeId, RenameFlags, SetAttr, SetTime, Time};
+use world::World;
+
+/// A request in a user's words. Names, directories, files and handles are picked modulo what exists,
+/// so that every plan stays valid while it shrinks.
+#[derive(Clone, Debug)]
+enum Op {
+    Create { dir: u8, name: u8 },
+    MkDir { dir: u8, name: u8 },
+    MkNod { dir: u8, name: u8 },
+    Symlink { dir: u8, name: u8 },
+    Link { node: u8, dir: u8, name: u8 },
+    Unlink { dir: u8, name: u8 },
+    RmDir { dir: u8, name: u8 },
+    Rename { from: u8, old: u8, to: u8, new: u8, flags: u8 },
+    Lookup { dir: u8, name: u8 },
+    ReadLink { node: u8 },
+    List { dir: u8, room: u16 },
+    Open { node: u8 },
+    Close { file: u8 },
+    Write { file: u8, at: u32, len: u32, append: bool },
+    Read { file: u8, at: u32, len: u32 },
+    Truncate { node: u8, size: u32 },
+    Times { node: u8, atime: Option<i64>, mtime: Option<i64> },
+    Chmod { node: u8, mode: u16 },
+    Chown { node: u8, uid: u16 },
+    Fsync { file: u8 },
+    Wait,
+    Remount,
+}
+
+fn place() -> impl Strategy<Value = u32> {
+    // Around the borders of inline data, of bytes carried by the log, of frames and of a sub-buffer.
+    prop_oneof![
+        0..200u32,
+        3_900..4_300u32,
+        8_000..8_400u32,
+        16_000..17_000u32,
+        60_000..70_000u32,
+        (4 << 20) - 300..(4 << 20) + 300u32,
+        (64 << 20) - 9_000..(64 << 20) + 300u32,
+    ]
+}
+
+fn length() -> impl Strategy<Value = u32> {
+    prop_oneof![4 => 1..300u32, 3 => 3_000..9_000u32, 2 => 15_000..40_000u32, 1 => 900_000..1_000_000u32]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let d = || any::<u8>();
+    let n = || 0..6u8;
+    prop_oneof![
+        4 => (d(), n()).prop_map(|(dir, name)| Op::Create { dir, name }),
+        3 => (d(), n()).prop_map(|(dir, name)| Op::MkDir { dir, name }),
+        1 => (d(), n()).prop_map(|(dir, name)| Op::MkNod { dir, name }),
+        1 => (d(), n()).prop_map(|(dir, name)| Op::Symlink { dir, name }),
+        2 => (d(), d(), n()).prop_map(|(node, dir, name)| Op::Link { node, dir, name }),
+        2 => (d(), n()).prop_map(|(dir, name)| Op::Unlink { dir, name }),
+        1 => (d(), n()).prop_map(|(dir, name)| Op::RmDir { dir, name }),
+        4 => (d(), n(), d(), n(), 0..4u8)
+            .prop_map(|(from, old, to, new, flags)| Op::Rename { from, old, to, new, flags }),
+        1 => (d(), n()).prop_map(|(dir, name)| Op::Lookup { dir, name }),
+        1 => d().prop_map(|node| Op::ReadLink { node }),
+        1 => (d(), any::<u16>()).prop_map(|(dir, room)| Op::List { dir, room }),
+        3 => d().prop_map(|node| Op::Open { node }),
+        2 => d().prop_map(|file| Op::Close { file }),
+        8 => (d(), place(), length(), any::<bool>())
+            .prop_map(|(file, at, len, append)| Op::Write { file, at, len, append }),
+        5 => (d(), place(), length()).prop_map(|(file, at, len)| Op::Read { file, at, len }),
+        3 => (d(), place()).prop_map(|(node, size)| Op::Truncate { node, size }),
+        1 => d().prop_map(|node| Op::Truncate { node, size: 0 }),
+        2 => (d(), proptest::option::of(-9..3_000i64), proptest::option::of(-9..3_000i64))
+            .prop_map(|(node, atime, mtime)| Op::Times { node, atime, mtime }),
+        1 => (d(), any::<u16>()).prop_map(|(node, mode)| Op::Chmod { node, mode }),
+        1 => (d(), any::<u16>()).prop_map(|(node, uid)| Op::Chown { node, uid }),
+        1 => d().prop_map(|file| Op::Fsync { file }),
+        1 => Just(Op::Wait),
+        1 => Just(Op::Remount),
+    ]
+}
+
+/// Both worlds, and how the nodes of one are called in the other.
+struct Pair {
+    world: World,
+    model: Fs,
+    nodes: BTreeMap<Ino, NodeId>,
+    open: Vec<(Ino, Handle)>,
+    writes: u8,
+}
+
+fn time(t: WallTime) -> Time {
+    Time::new(t.secs, t.nanos)
+}
+
+fn named(n: u8) -> Bytes {
+    Bytes::from(vec![b'a' + n])
+}
+
+fn pick<T: Clone>(all: &[T], n: u8) -> Option<T> {
+    (!all.is_empty()).then(|| all[n as usize % all.len()].clone())
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let world = World::new();
+        let model = Fs::new(New::perm(0o755), time(WallTime::new(1_000, 0)));
+        let nodes = [(Ino::ROOT, NodeId::ROOT)].into();
+        Pair { world, model, nodes, open: Vec::new(), writes: 0 }
+    }
+
+    fn of_kind(&self, wanted: impl Fn(Kind) -> bool) -> Vec<(Ino, NodeId)> {
+        let is = |node: &NodeId| self.model.getattr(*node).is_ok_and(|a| wanted(a.kind));
+        self.nodes.iter().filter(|(_, node)| is(node)).map(|(i, n)| (*i, *n)).collect()
+    }
+
+    fn dir(&self, n: u8) -> (Ino, NodeId) {
+        pick(&self.of_kind(|k| k == Kind::Dir), n).expect("the root")
+    }
+
+    fn file(&self, n: u8) -> Option<(Ino, NodeId)> {
+        pick(&self.of_kind(|k| k == Kind::File), n)
+    }
+
+    fn node(&self, n: u8) -> (Ino, NodeId) {
+        pick(&self.of_kind(|_| true), n).expect("the root")
+    }
+
+    /// The time that the world stamps on its next request.
+    fn next_time(&self) -> Time {
+        let t = self.world.now.wall;
+        let nanos = u64::from(t.nanos) + 1_000;
+        Time::new(t.secs + (nanos / 1_000_000_000) as i64, (nanos % 1_000_000_000) as u32)
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Create { .. } | Op::MkDir { .. } | Op::MkNod { .. } | Op::Symlink { .. } | Op::Link { .. } => {
+                self.make(op);
+            }
+            Op::Unlink { .. } | Op::RmDir { .. } | Op::Rename { .. } => self.unmake(op),
+            Op::Lookup { dir, name: n } => {
+                let (ino, node) = self.dir(*dir);
+                let got = self.world.entry(k::Operation::Lookup { parent: ino, name: named(*n) });
+                let want = self.model.lookup(node, &named(*n)).ok();
+                assert_eq!(got.map(|a| a.map(|a| self.nodes[&a.ino])), Ok(want.map(|a| a.node)), "{op:?}");
+            }
+            Op::ReadLink { node } => {
+                let (ino, node) = self.node(*node);
+                let got = self.world.ask(k::Operation::ReadLink { ino });
+                match (got, self.model.readlink(node)) {
+                    (Ok(k::Reply::Target(got)), Ok(want)) => assert_eq!(got, want, "{op:?}"),
+                    (Err(_), Err(_)) => {}
+                    other => panic!("{op:?}: {other:?}"),
+                }
+            }
+            Op::List { dir, room } => self.list(*dir, u32::from(*room)),
+            Op::Open { .. } | Op::Close { .. } | Op::Wait | Op::Remount | Op::Fsync { .. } => self.hold(op),
+            Op::Write { .. } | Op::Read { .. } => self.transfer(op),
+            Op::Truncate { .. } | Op::Times { .. } | Op::Chmod { .. } | Op::Chown { .. } => self.set(op),
+        }
+    }
+
+    fn make(&mut self, op: &Op) {
+        let now = self.next_time();
+        let new = New { perm: 0o644, uid: world::CALLER.uid, gid: world::CALLER.gid };
+        let (parent, dir, n) = match op {
+            Op::Create { dir, name }
+            | Op::MkDir { dir, name }
+            | Op::MkNod { dir, name }
+            | Op::Symlink { dir, name }
+            | Op::Link { dir, name, .. } => (self.dir(*dir).0, self.dir(*dir).1, named(*name)),
+            _ => unreachable!(),
+        };
+        let (request, want) = match op {
+            Op::Create { .. } => (
+                k::Operation::MkNod { parent, name: n.clone(), mode: 0o100_644, rdev: 0 },
+                self.model.create(dir, &n, new, now),
+            ),
+            Op::MkDir { .. } => (
+                k::Operation::MkDir { parent, name: n.clone(), mode: 0o644 },
+                self.model.mkdir(dir, &n, new, now),
+            ),
+            Op::MkNod { .. } => (
+                k::Operation::MkNod { parent, name: n.clone(), mode: 0o010_644, rdev: 0 },
+                self.model.mknod(dir, &n, Kind::Fifo, 0, new, now),
+            ),
+            Op::Symlink { .. } => (
+                k::Operation::Symlink { parent, name: n.clone(), target: Bytes::from_static(b"to/there") },
+                self.model.symlink(dir, &n, b"to/there", new, now),
+            ),
+            Op::Link { node, .. } => {
+                let (ino, node) = self.node(*node);
+                (
+                    k::Operation::Link { ino, new_parent: parent, new_name: n.clone() },
+                    self.model.link(node, dir, &n, now),
+                )
+            }
+            _ => unreachable!(),
+        };
+        match (self.world.entry(request), want) {
+            (Ok(Some(got)), Ok(want)) => {
+                self.nodes.insert(got.ino, want.node);
+                self.model.hold(want.node).expect("just made");
+            }
+            (Err(got), Err(want)) => assert_eq!(got.errno(), want.errno(), "{op:?}: {got:?}, {want:?}"),
+            (got, want) => panic!("{op:?}: {got:?}, the model: {want:?}"),
+        }
+    }
+
+    fn unmake(&mut self, op: &Op) {
+        let now = self.next_time();
+        let (request, want) = match op {
+            Op::Unlink { dir, name: n } => {
+                let (parent, dir) = self.dir(*dir);
+                (k::Operation::Unlink { parent, name: named(*n) }, self.model.unlink(dir, &named(*n), now))
+            }
+            Op::RmDir { dir, name: n } => {
+                let (parent, dir) = self.dir(*dir);
+                (k::Operation::RmDir { parent, name: named(*n) }, self.model.rmdir(dir, &named(*n), now))
+            }
+            Op::Rename { from, old, to, new, flags } => {
+                let ((from, from_node), (to, to_node)) = (self.dir(*from), self.dir(*to));
+                let (flags, rule) = match flags {
+                    2 => (1, RenameFlags::NoReplace),
+                    3 => (2, RenameFlags::Exchange),
+                    _ => (0, RenameFlags::Replace),
+                };
+                let request = k::Operation::Rename {
+                    parent: from,
+                    name: named(*old),
+                    new_parent: to,
+                    new_name: named(*new),
+                    flags,
+                };
+                (request, self.model.rename(from_node, &named(*old), to_node, &named(*new), rule, now))
+            }
+            _ => unreachable!(),
+        };
+        match (self.world.ask(request), want) {
+            (Ok(_), Ok(())) => {}
+            (Err(got), Err(want)) => {
+                // More than one reason may hold; which one is found first is left open.
+                let open = [FsError::NotEmpty, FsError::Exists, FsError::Invalid, FsError::IsDirectory];
+                let either = matches!(op, Op::Rename { .. }) && open.contains(&got);
+                assert!(either || got.errno() == want.errno(), "{op:?}: {got:?}, {want:?}");
+            }
+            (got, want) => panic!("{op:?}: {got:?}, the model: {want:?}"),
+        }
+    }
+
+    fn list(&mut self, dir: u8, room: u32) {
+        let (ino, node) = self.dir(dir);
+        let got = self.world.list(ino, room.max(300)).expect("list");
+        let mut names: Vec<(Vec<u8>, NodeId)> =
+            got.into_iter().map(|(n, ino)| (n.into_bytes(), self.nodes[&ino])).collect();
+        names.sort();
+        let mut want: Vec<_> = match self.model.readdir(node) {
+            Ok(entries) => entries.into_iter().map(|e| (e.name, e.node)).collect(),
+            Err(_) => Vec::new(),
+        };
+        want.sort();
+        if self.model.getattr(node).is_ok_and(|a| a.nlink > 0) {
+            assert_eq!(names, want);
+        } else {
+            assert!(names.is_empty(), "a removed directory lists nothing");
+        }
+    }
+
+    fn hold(&mut self, op: &Op) {
+        match op {
+            Op::Open { node } => {
+                let Some((ino, node)) = self.file(*node) else { return };
+                self.open.push(self.world.open(ino).expect("open"));
+                self.model.open(node).expect("open");
+            }
+            Op::Close { file } => {
+                if !self.open.is_empty() {
+                    let (ino, handle) = self.open.remove(*file as usize % self.open.len());
+                    self.world.close((ino, handle)).expect("close");
+                    self.model.release(self.nodes[&ino]).expect("open");
+                }
+            }
+            Op::Fsync { file } => {
+                if let Some(file) = pick(&self.open, *file) {
+                    self.world.fsync(file).expect("fsync");
+                }
+            }
+            Op::Wait => self.world.wait(2_500_000_000),
+            Op::Remount => {
+                for (ino, handle) in std::mem::take(&mut self.open) {
+                    self.world.close((ino, handle)).expect("close");
+                    self.model.release(self.nodes[&ino]).expect("open");
+                }
+                assert!(matches!(self.world.control(Control::Unmount), Answer::Unmounted));
+                self.world.remount();
+                // The kernel forgets everything: what has no name is gone.
+                let gone = |node: &NodeId| self.model.getattr(*node).is_ok_and(|a| a.nlink == 0);
+                self.nodes.retain(|_, node| !gone(node));
+                self.look_up_all(Ino::ROOT, NodeId::ROOT);
+            }
+            _ => unreachable!(),
+        }
+    }
+
+    /// The kernel knows only what it looked up since the mount.
+    fn look_up_all(&mut self, parent: Ino, dir: NodeId) {
+        for entry in self.model.readdir(dir).expect("a directory") {
+            if entry.name == b"." || entry.name == b".." {
+                continue;
+            }
+            let request = k::Operation::Lookup { parent, name: Bytes::from(entry.name) };
+            let found = self.world.entry(request).expect("lookup").expect("there");
+            assert_eq!(self.nodes[&found.ino], entry.node);
+            if entry.kind == Kind::Dir {
+                self.look_up_all(found.ino, entry.node);
+            }
+        }
+    }
+
+    fn transfer(&mut self, op: &Op) {
+        match op {
+            Op::Write { file, at, len, append } => {
+                let Some((ino, handle)) = pick(&self.open, *file) else { return };
+                self.writes = self.writes.wrapping_add(1);
+                let data = Bytes::from(vec![self.writes.max(1); *len as usize]);
+                let (now, node) = (self.next_time(), self.nodes[&ino]);
+                let flags = k::WriteFlags { append: *append, ..k::WriteFlags::default() };
+                let request =
+                    k::Operation::Write { ino, handle, offset: u64::from(*at), data: data.clone(), flags };
+                let got = self.world.ask(request);
+                assert!(matches!(got, Ok(k::Reply::Written(n)) if n == *len), "{op:?}: {got:?}");
+                if *append {
+                    self.model.append(node, &data, Caller::Privileged, now).expect("append");
+                } else {
+                    self.model.write(node, u64::from(*at), &data, Caller::Privileged, now).expect("write");
+                }
+            }
+            Op::Read { file, at, len } => {
+                let Some((ino, handle)) = pick(&self.open, *file) else { return };
+                let got = self.world.read_at((ino, handle), u64::from(*at), *len).expect("read");
+                let want = self.model.read(self.nodes[&ino], u64::from(*at), *len as usize).expect("read");
+                assert!(got == want, "{op:?}: {} bytes, the model {}", got.len(), want.len());
+            }
+            _ => unreachable!(),
+        }
+    }
+
+    fn set(&mut self, op: &Op) {
+        let now = self.next_time();
+        let (at, to) = (|t: i64| WallTime::new(t, 7), |t: i64| Time::new(t, 7));
+        let mut asked = k::SetAttr::default();
+        let mut set = SetAttr::default();
+        let (ino, node) = match op {
+            Op::Truncate { node, size } => {
+                let Some(found) = self.file(*node) else { return };
+                asked.size = Some(u64::from(*size));
+                set.size = asked.size;
+                found
+            }
+            Op::Times { node, atime, mtime } => {
+                if atime.is_none() && mtime.is_none() {
+                    return;
+                }
+                asked.atime = atime.map(|t| k::SetTime::At(at(t)));
+                asked.mtime = mtime.map(|t| k::SetTime::At(at(t)));
+                set.atime = atime.map_or(SetTime::Omit, |t| SetTime::Set(to(t)));
+                set.mtime = mtime.map_or(SetTime::Omit, |t| SetTime::Set(to(t)));
+                self.node(*node)
+            }
+            Op::Chmod { node, mode } => {
+                asked.mode = Some(u32::from(*mode) & 0o7777);
+                set.perm = Some(*mode & 0o7777);
+                self.node(*node)
+            }
+            Op::Chown { node, uid } => {
+                let (ino, node) = self.node(*node);
+                // The kernel sends the mode without its set-id bits along.
+                let perm = self.model.getattr(node).expect("held").perm & !0o6000;
+                asked.mode = Some(u32::from(perm));
+                asked.uid = Some(u32::from(*uid));
+                set.perm = Some(perm);
+                set.uid = asked.uid;
+                (ino, node)
+            }
+            _ => unreachable!(),
+        };
+        self.model.setattr(node, &set, Caller::Privileged, now).expect("setattr");
+        let got = self.world.ask(k::Operation::SetAttr { ino, handle: None, set: asked });
+        assert!(got.is_ok(), "{op:?}: {got:?}");
+    }
+
+    /// Every attribute of everything that is known.
+    fn compare(&mut self, op: &Op) {
+        for (ino, node) in self.of_kind(|_| true) {
+            let got = self.world.attr(ino).unwrap_or_else(|e| panic!("after {op:?}: {ino}: {e:?}"));
+            let want = self.model.getattr(node).expect("known");
+            let seen = (got.mode & 0o7777, got.nlink, got.uid, got.gid, time(got.mtime), time(got.ctime));
+            let meant = (u32::from(want.perm), want.nlink, want.uid, want.gid, want.mtime, want.ctime);
+            assert_eq!(seen, meant, "after {op:?}: {ino} {:?}", want.kind);
+            if want.kind != Kind::Dir {
+                assert_eq!(got.size, want.size, "after {op:?}: {ino}");
+                assert_eq!(got.blocks == 0, want.size == 0 || got.blocks == 0, "after {op:?}: {ino}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_machine_does_what_the_model_says(ops in proptest::collection::vec(op(), 1..80)) {
+        let mut pair = Pair::new();
+        for op in &ops {
+            pair.apply(op);
+            pair.compare(op);
+        }
+    }
+}
