@@ -148,7 +148,11 @@ impl Pair {
 
     fn apply(&mut self, op: &Op) {
         match op {
-            Op::Create { .. } | Op::MkDir { .. } | Op::MkNod { .. } | Op::Symlink { .. } | Op::Link { .. } => {
+            Op::Create { .. }
+            | Op::MkDir { .. }
+            | Op::MkNod { .. }
+            | Op::Symlink { .. }
+            | Op::Link { .. } => {
                 self.make(op);
             }
             Op::Unlink { .. } | Op::RmDir { .. } | Op::Rename { .. } => self.unmake(op),
@@ -156,7 +160,11 @@ impl Pair {
                 let (ino, node) = self.dir(*dir);
                 let got = self.world.entry(k::Operation::Lookup { parent: ino, name: named(*n) });
                 let want = self.model.lookup(node, &named(*n)).ok();
-                assert_eq!(got.map(|a| a.map(|a| self.nodes[&a.ino])), Ok(want.map(|a| a.node)), "{op:?}");
+                assert_eq!(
+                    got.map(|a| a.map(|a| self.nodes[&a.ino])),
+                    Ok(want.map(|a| a.node)),
+                    "{op:?}"
+                );
             }
             Op::ReadLink { node } => {
                 let (ino, node) = self.node(*node);
@@ -168,9 +176,13 @@ impl Pair {
                 }
             }
             Op::List { dir, room } => self.list(*dir, u32::from(*room)),
-            Op::Open { .. } | Op::Close { .. } | Op::Wait | Op::Remount | Op::Fsync { .. } => self.hold(op),
+            Op::Open { .. } | Op::Close { .. } | Op::Wait | Op::Remount | Op::Fsync { .. } => {
+                self.hold(op)
+            }
             Op::Write { .. } | Op::Read { .. } => self.transfer(op),
-            Op::Truncate { .. } | Op::Times { .. } | Op::Chmod { .. } | Op::Chown { .. } => self.set(op),
+            Op::Truncate { .. } | Op::Times { .. } | Op::Chmod { .. } | Op::Chown { .. } => {
+                self.set(op)
+            }
         }
     }
 
@@ -199,7 +211,11 @@ impl Pair {
                 self.model.mknod(dir, &n, Kind::Fifo, 0, new, now),
             ),
             Op::Symlink { .. } => (
-                k::Operation::Symlink { parent, name: n.clone(), target: Bytes::from_static(b"to/there") },
+                k::Operation::Symlink {
+                    parent,
+                    name: n.clone(),
+                    target: Bytes::from_static(b"to/there"),
+                },
                 self.model.symlink(dir, &n, b"to/there", new, now),
             ),
             Op::Link { node, .. } => {
@@ -216,7 +232,9 @@ impl Pair {
                 self.nodes.insert(got.ino, want.node);
                 self.model.hold(want.node).expect("just made");
             }
-            (Err(got), Err(want)) => assert_eq!(got.errno(), want.errno(), "{op:?}: {got:?}, {want:?}"),
+            (Err(got), Err(want)) => {
+                assert_eq!(got.errno(), want.errno(), "{op:?}: {got:?}, {want:?}")
+            }
             (got, want) => panic!("{op:?}: {got:?}, the model: {want:?}"),
         }
     }
@@ -226,11 +244,17 @@ impl Pair {
         let (request, want) = match op {
             Op::Unlink { dir, name: n } => {
                 let (parent, dir) = self.dir(*dir);
-                (k::Operation::Unlink { parent, name: named(*n) }, self.model.unlink(dir, &named(*n), now))
+                (
+                    k::Operation::Unlink { parent, name: named(*n) },
+                    self.model.unlink(dir, &named(*n), now),
+                )
             }
             Op::RmDir { dir, name: n } => {
                 let (parent, dir) = self.dir(*dir);
-                (k::Operation::RmDir { parent, name: named(*n) }, self.model.rmdir(dir, &named(*n), now))
+                (
+                    k::Operation::RmDir { parent, name: named(*n) },
+                    self.model.rmdir(dir, &named(*n), now),
+                )
             }
             Op::Rename { from, old, to, new, flags } => {
                 let ((from, from_node), (to, to_node)) = (self.dir(*from), self.dir(*to));
@@ -246,7 +270,10 @@ impl Pair {
                     new_name: named(*new),
                     flags,
                 };
-                (request, self.model.rename(from_node, &named(*old), to_node, &named(*new), rule, now))
+                (
+                    request,
+                    self.model.rename(from_node, &named(*old), to_node, &named(*new), rule, now),
+                )
             }
             _ => unreachable!(),
         };
@@ -254,7 +281,8 @@ impl Pair {
             (Ok(_), Ok(())) => {}
             (Err(got), Err(want)) => {
                 // More than one reason may hold; which one is found first is left open.
-                let open = [FsError::NotEmpty, FsError::Exists, FsError::Invalid, FsError::IsDirectory];
+                let open =
+                    [FsError::NotEmpty, FsError::Exists, FsError::Invalid, FsError::IsDirectory];
                 let either = matches!(op, Op::Rename { .. }) && open.contains(&got);
                 assert!(either || got.errno() == want.errno(), "{op:?}: {got:?}, {want:?}");
             }
@@ -339,20 +367,28 @@ impl Pair {
                 let data = Bytes::from(vec![self.writes.max(1); *len as usize]);
                 let (now, node) = (self.next_time(), self.nodes[&ino]);
                 let flags = k::WriteFlags { append: *append, ..k::WriteFlags::default() };
-                let request =
-                    k::Operation::Write { ino, handle, offset: u64::from(*at), data: data.clone(), flags };
+                let request = k::Operation::Write {
+                    ino,
+                    handle,
+                    offset: u64::from(*at),
+                    data: data.clone(),
+                    flags,
+                };
                 let got = self.world.ask(request);
                 assert!(matches!(got, Ok(k::Reply::Written(n)) if n == *len), "{op:?}: {got:?}");
                 if *append {
                     self.model.append(node, &data, Caller::Privileged, now).expect("append");
                 } else {
-                    self.model.write(node, u64::from(*at), &data, Caller::Privileged, now).expect("write");
+                    self.model
+                        .write(node, u64::from(*at), &data, Caller::Privileged, now)
+                        .expect("write");
                 }
             }
             Op::Read { file, at, len } => {
                 let Some((ino, handle)) = pick(&self.open, *file) else { return };
                 let got = self.world.read_at((ino, handle), u64::from(*at), *len).expect("read");
-                let want = self.model.read(self.nodes[&ino], u64::from(*at), *len as usize).expect("read");
+                let want =
+                    self.model.read(self.nodes[&ino], u64::from(*at), *len as usize).expect("read");
                 assert!(got == want, "{op:?}: {} bytes, the model {}", got.len(), want.len());
             }
             _ => unreachable!(),
@@ -408,12 +444,18 @@ impl Pair {
         for (ino, node) in self.of_kind(|_| true) {
             let got = self.world.attr(ino).unwrap_or_else(|e| panic!("after {op:?}: {ino}: {e:?}"));
             let want = self.model.getattr(node).expect("known");
-            let seen = (got.mode & 0o7777, got.nlink, got.uid, got.gid, time(got.mtime), time(got.ctime));
-            let meant = (u32::from(want.perm), want.nlink, want.uid, want.gid, want.mtime, want.ctime);
+            let seen =
+                (got.mode & 0o7777, got.nlink, got.uid, got.gid, time(got.mtime), time(got.ctime));
+            let meant =
+                (u32::from(want.perm), want.nlink, want.uid, want.gid, want.mtime, want.ctime);
             assert_eq!(seen, meant, "after {op:?}: {ino} {:?}", want.kind);
             if want.kind != Kind::Dir {
                 assert_eq!(got.size, want.size, "after {op:?}: {ino}");
-                assert_eq!(got.blocks == 0, want.size == 0 || got.blocks == 0, "after {op:?}: {ino}");
+                assert_eq!(
+                    got.blocks == 0,
+                    want.size == 0 || got.blocks == 0,
+                    "after {op:?}: {ino}"
+                );
             }
         }
     }

@@ -56,8 +56,9 @@ impl WriteBuffer {
         WriteBuffer::default()
     }
 
-    /// Takes a write. One that does not fit the open sub-buffer is cut: what fits fills it, it is sealed, and
-    /// a new one takes the rest. A write of no bytes does nothing.
+    /// Takes a write. One that does not fit the open sub-buffer seals it and goes whole into a new one, so
+    /// that a crash between two commits never tears a write. Only a write above [`SUB_BUFFER_MAX`], which
+    /// no kernel sends, is cut. A write of no bytes does nothing.
     ///
     /// `data` is taken to own its allocation: whoever slices it off a larger buffer keeps that alive
     /// uncounted.
@@ -75,7 +76,12 @@ impl WriteBuffer {
                 *next_id += 1;
                 SubBuffer::new(SubBufferId(*next_id), now, mtime)
             });
-            let part = data.split_to(open.fitting(offset, data.len()));
+            let fitting = open.fitting(offset, data.len());
+            if fitting < data.len() && data.len() as u64 <= SUB_BUFFER_MAX && !open.is_empty() {
+                self.seal();
+                continue;
+            }
+            let part = data.split_to(fitting);
             let len = part.len() as u64;
             open.write(offset, part, mtime);
             offset += len;
@@ -327,6 +333,10 @@ impl SubBuffer {
             }
         });
         (end - offset) as usize
+    }
+
+    fn is_empty(&self) -> bool {
+        self.map.is_empty()
     }
 
     fn write(&mut self, offset: u64, data: Bytes, mtime: WallTime) {

@@ -126,6 +126,17 @@ fn a_write_beyond_the_room_is_cut_at_the_limit() {
 }
 
 #[test]
+fn a_write_that_does_not_fit_goes_whole_into_the_next_sub_buffer() {
+    let mut buffer = WriteBuffer::new();
+    write(&mut buffer, 1, 0, SUB_BUFFER_MAX as usize - 10, 1);
+    write(&mut buffer, 2, SUB_BUFFER_MAX - 10, 100, 2);
+    let sealed: Vec<_> = buffer.sealed().map(SubBuffer::payload_len).collect();
+    assert_eq!(sealed, [SUB_BUFFER_MAX as u32 - 10]);
+    buffer.seal();
+    assert_eq!(buffer.sealed().last().map(SubBuffer::payload_len), Some(100));
+}
+
+#[test]
 fn bytes_that_cover_others_take_no_room() {
     let mut buffer = WriteBuffer::new();
     let nearly_full = SUB_BUFFER_MAX as usize - 10;
