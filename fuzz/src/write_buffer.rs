@@ -105,7 +105,7 @@ impl Pair {
         }
     }
 
-    /// Writes, and expects it to be cut where the open sub-buffer is full.
+    /// Writes, and expects it to go whole into the open sub-buffer or into a new one.
     fn write(&mut self, number: usize, at: u64, len: usize) {
         let from = number * 4099;
         let data = PATTERN.slice(from..from + len);
@@ -117,37 +117,22 @@ impl Pair {
             .sealed()
             .map(SubBuffer::id)
             .filter(|id| known.is_none_or(|known| *id > known));
-        let mut done = 0;
-        while done < len {
-            let part = self.fitting(at + done as u64, len - done);
-            if part == 0 {
-                let id = new.next().expect("a full sub-buffer is sealed by the next write");
-                self.sealed.push_back((id, std::mem::take(&mut self.open)));
-                continue;
-            }
-            let file = at + done as u64..at + (done + part) as u64;
-            self.open.push(Write { file, from: from + done, number });
-            done += part;
+        if len > 0 && !self.fits(at, len) {
+            let id =
+                new.next().expect("a sub-buffer without room is sealed by the write that needs it");
+            self.sealed.push_back((id, std::mem::take(&mut self.open)));
         }
-        assert!(new.next().is_none(), "only a full sub-buffer is sealed");
+        assert!(new.next().is_none(), "only a sub-buffer without room is sealed");
+        if len > 0 {
+            self.open.push(Write { file: at..at + len as u64, from, number });
+        }
     }
 
-    /// How many of `len` bytes the open sub-buffer takes: none if it is full, else as many as keep it within
-    /// its bound.
-    fn fitting(&self, at: u64, len: usize) -> usize {
-        if visible_len(&self.open) == SUB_BUFFER_MAX {
-            return 0;
-        }
-        let after = |part: u64| {
-            let new = Write { file: at..at + part, from: 0, number: 0 };
-            visible_len(&[&self.open[..], &[new]].concat())
-        };
-        let (mut low, mut high) = (0, len as u64);
-        while low < high {
-            let middle = (low + high).div_ceil(2);
-            if after(middle) <= SUB_BUFFER_MAX { low = middle } else { high = middle - 1 }
-        }
-        low as usize
+    /// Whether the open sub-buffer takes a write and stays within its bound.
+    fn fits(&self, at: u64, len: usize) -> bool {
+        let new = Write { file: at..at + len as u64, from: 0, number: 0 };
+        visible_len(&self.open) < SUB_BUFFER_MAX
+            && visible_len(&[&self.open[..], &[new]].concat()) <= SUB_BUFFER_MAX
     }
 
     /// All writes that are still buffered, oldest first.

@@ -36,12 +36,37 @@ impl Client {
         (_caller, ino, handle, set): (Caller, Ino, Option<Handle>, SetAttr),
     ) {
         let op = Operation::SetAttr { ino, handle, set };
-        self.change_attrs(mounted, id, (ino, set), op, move |client, result, point| match result {
-            Ok(attrs) => {
-                let attr = client.merged(ino, &attrs, point).unwrap_or_else(|| attrs.attr(ino));
-                client.reply_attr(id, attr, point);
+        self.change_attrs(mounted.clone(), id, (ino, set), op, move |client, result, point| {
+            match result {
+                Ok(attrs) => client.with_attr(mounted, id, (ino, attrs), move |client, attr| {
+                    client.reply_attr(id, attr, point);
+                }),
+                Err(error) => client.reply(id, Reply::Error(error), point),
             }
-            Err(error) => client.reply(id, Reply::Error(error), point),
+        });
+    }
+
+    /// Goes on with attributes as they are now. What a change returned will not do: size, times and
+    /// counters are written blindly by others, and the kernel may keep for ever what it is told.
+    pub(super) fn with_attr(
+        &mut self,
+        mounted: Mounted,
+        id: RequestId,
+        (ino, changed): (Ino, Attrs),
+        and_then: impl FnOnce(&mut Client, Attr) + Send + 'static,
+    ) {
+        self.pin(ino);
+        self.spawn(id, move |cx| async move {
+            let (result, point) = transact!(&cx, &mounted.volume, |txn| getattr(txn, ino).await);
+            done(move |client| {
+                match result.map(|attrs| client.merged(ino, &attrs, point)) {
+                    Ok(Some(attr)) => and_then(client, attr),
+                    Ok(None) => client.with_attr(mounted, id, (ino, changed), and_then),
+                    // It went meanwhile: then what the change saw is the last that there was.
+                    Err(_) => and_then(client, changed.attr(ino)),
+                }
+                client.unpin(ino);
+            })
         });
     }
 

@@ -9,7 +9,7 @@ use crate::limits::SYMLINK_MAX;
 use crate::meta::attrs::Attrs;
 use crate::meta::ops::create::{Create, Created, create};
 use crate::meta::ops::groups::{self, GROUP_SLOTS};
-use crate::meta::ops::lookup::{self, getattr};
+use crate::meta::ops::lookup;
 use crate::meta::ops::remove::{Removed, rmdir, unlink};
 use crate::meta::ops::rename::{Rename, rename};
 use crate::meta::ops::{link::link, load::load_file};
@@ -249,36 +249,22 @@ impl Client {
         let now = self.now.wall;
         self.pin(ino);
         self.spawn(id, move |cx| async move {
-            let volume = &mounted.volume;
             let (linked, point) =
-                transact!(&cx, volume, |txn| link(txn, ino, dir, &name, now).await);
-            let attrs = match linked {
-                Ok(()) => transact!(&cx, volume, |txn| getattr(txn, ino).await),
-                Err(error) => (Err(error), point),
-            };
+                transact!(&cx, &mounted.volume, |txn| link(txn, ino, dir, &name, now).await);
             done(move |client| {
                 client.note(point);
-                client.reply_linked(id, ino, point, attrs);
+                match linked {
+                    Ok(attrs) => {
+                        client.with_attr(mounted, id, (ino, attrs), move |client, attr| {
+                            let entry = client.entry(attr);
+                            client.reply(id, Reply::Entry(entry), point);
+                        })
+                    }
+                    Err(error) => client.reply(id, Reply::Error(error), point),
+                }
                 client.unpin(ino);
             })
         });
-    }
-
-    fn reply_linked(
-        &mut self,
-        id: RequestId,
-        ino: Ino,
-        point: Point,
-        (attrs, read_at): (FsResult<Attrs>, Point),
-    ) {
-        match attrs {
-            Ok(attrs) => {
-                let attr = self.merged(ino, &attrs, read_at).unwrap_or_else(|| attrs.attr(ino));
-                let entry = self.entry(attr);
-                self.reply(id, Reply::Entry(entry), point);
-            }
-            Err(error) => self.reply(id, Reply::Error(error), point),
-        }
     }
 
     /// FUSE_UNLINK.

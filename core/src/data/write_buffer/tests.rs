@@ -143,8 +143,9 @@ fn bytes_that_cover_others_take_no_room() {
     write(&mut buffer, 1, 0, nearly_full, 1);
     write(&mut buffer, 2, 100, IO_SIZE_MAX as usize, 2);
     assert_eq!(buffer.sub_buffers(), 1);
-    // Half of it covers, 10 bytes fill, the rest goes on in a new one.
-    write(&mut buffer, 3, nearly_full as u64 - 100, 200, 3);
+    // Most of it covers, 10 bytes fill; the next one has no room left.
+    write(&mut buffer, 3, nearly_full as u64 - 190, 200, 3);
+    write(&mut buffer, 4, nearly_full as u64 + 10, 90, 4);
     let payloads: Vec<_> = buffer.oldest_first().map(SubBuffer::payload_len).collect();
     assert_eq!(payloads, [SUB_BUFFER_MAX as u32, 90]);
     assert_eq!(buffer.oldest_first().map(|sub| sub.map().len()).max(), Some(4));

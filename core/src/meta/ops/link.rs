@@ -5,6 +5,7 @@ use super::{child, live_dir_core, touch_dir};
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;
 use crate::limits::LINK_MAX;
+use crate::meta::attrs::Attrs;
 use crate::meta::key::{self, tag};
 use crate::meta::name;
 use crate::meta::record::{Core, Dentry};
@@ -12,7 +13,7 @@ use crate::meta::txn::{Txn, one, value};
 use crate::time::WallTime;
 use bytes::Bytes;
 
-/// Adds a name.
+/// Adds a name. Returns what it knows of the inode, which is its core.
 ///
 /// # Errors
 /// Exists, NotFound for an inode without a name, NotPermitted for a directory, TooManyLinks.
@@ -23,7 +24,7 @@ pub async fn link(
     dir: Ino,
     name: &Bytes,
     now: WallTime,
-) -> FsResult<()> {
+) -> FsResult<Attrs> {
     name::check_entry(name).map_err(|e| if e == FsError::Invalid { FsError::Exists } else { e })?;
     let first = txn.volume.names.bucket(name);
     let [dir_value, bucket, core] = txn
@@ -57,5 +58,5 @@ pub async fn link(
     let dentry = Dentry { ino, kind: core.kind(), name: name.clone() };
     txn.set(key::dentry(dir, cookie), dentry.encode());
     touch_dir(txn, dir, &mut dir_core, now, child(false, 1));
-    Ok(())
+    Ok(Attrs::new(core))
 }
