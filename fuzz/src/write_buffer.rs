@@ -11,7 +11,7 @@ use vellum_core::time::{Instant, WallTime};
 
 const STEPS_MAX: usize = 48;
 /// Lengths at and around the bounds.
-const LARGE: [usize; 8] = [127, 2048, 4095, 4096, 4097, 1 << 20, (4 << 20) - 1, (4 << 20) + 1];
+const LARGE: [usize; 8] = [127, 2048, 4095, 4096, 4097, 1 << 20, (4 << 20) - 1, 4 << 20];
 
 /// What is written: slices of this, each write from a place of its own.
 static PATTERN: LazyLock<Bytes> = LazyLock::new(|| {
