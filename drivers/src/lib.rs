@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod conformance;
 pub mod embedded;
 pub mod pages;
 pub mod volume;
