@@ -17,7 +17,7 @@ use crate::meta::txn::transact;
 use crate::port::Point;
 use crate::port::kernel::{
     Entry, OpenFlags, Operation, Reply, Request, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK,
-    S_IFMT, S_IFREG, S_IFSOCK,
+    S_IFMT, S_IFREG, S_IFSOCK, SetAttr,
 };
 use alloc::collections::BTreeMap;
 use bytes::Bytes;
@@ -177,7 +177,10 @@ impl Client {
         ino: Ino,
         (request, then): (Request, Then),
     ) {
-        assert!(matches!(then, Then::Open(_)), "only an open takes what it finds");
+        let Then::Open(flags) = then else { return self.fail(id, FsError::Exists) };
+        if flags.truncates() {
+            return self.open_found_truncating(mounted, id, ino, request);
+        }
         self.pin(ino);
         let epoch = self.inodes.file(ino).map_or(0, |f| f.epoch);
         self.spawn(id, move |cx| async move {
@@ -205,6 +208,32 @@ impl Client {
                 client.unpin(ino);
             })
         });
+    }
+
+    /// The same with O_TRUNC.
+    fn open_found_truncating(
+        &mut self,
+        mounted: Mounted,
+        id: RequestId,
+        ino: Ino,
+        request: Request,
+    ) {
+        let set = SetAttr { size: Some(0), ..SetAttr::default() };
+        self.change_attrs(
+            mounted.clone(),
+            id,
+            (ino, set),
+            request.op,
+            move |client, result, point| match result {
+                Ok(attrs) => client.with_attr(mounted, id, (ino, attrs), move |client, attr| {
+                    let opened = opened(client.inodes.open(ino));
+                    let entry = client.entry(attr);
+                    client.reply(id, Reply::Created { entry, opened }, point);
+                }),
+                Err(FsError::Invalid) => client.reply(id, Reply::Error(FsError::Stale), point),
+                Err(error) => client.reply(id, Reply::Error(error), point),
+            },
+        );
     }
 
     fn await_numbers(&mut self, mounted: Mounted, id: RequestId, request: Request) {

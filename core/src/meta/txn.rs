@@ -131,12 +131,33 @@ impl<'a> Txn<'a> {
                 return Err(FsError::Fenced);
             }
         }
+        self.complete(&wants, &mut values).await?;
         for (want, got) in wants.into_iter().zip(&values) {
             if want.conflict {
                 self.request.read_conflicts.push(relied_on(want.read, got));
             }
         }
         Ok(values)
+    }
+
+    /// Reads on where the store answered with fewer rows than there are.
+    async fn complete(&mut self, wants: &[Want], values: &mut [Values]) -> FsResult<()> {
+        loop {
+            let rest: Vec<(usize, Read)> = wants
+                .iter()
+                .zip(&*values)
+                .enumerate()
+                .filter_map(|(n, (want, got))| Some((n, remainder(&want.read, got)?)))
+                .collect();
+            if rest.is_empty() {
+                return Ok(());
+            }
+            let reads = rest.iter().map(|(_, read)| read.clone()).collect();
+            let (_, more) = read_round(self.cx, self.request.read_version, reads).await?;
+            for ((n, _), got) in rest.into_iter().zip(more) {
+                extend(&mut values[n], got);
+            }
+        }
     }
 
     /// All rows of a range, in as many rounds as it takes, each row relied on if `conflict`.
@@ -228,6 +249,30 @@ impl<'a> Txn<'a> {
 }
 
 const RANGE_ROWS: u32 = 1024;
+
+/// What is still to be read of a range that was cut before its limit.
+fn remainder(read: &Read, got: &Values) -> Option<Read> {
+    let (Read::Range { range, limit, reverse }, Values::Rows { rows, more: true }) = (read, got)
+    else {
+        return None;
+    };
+    let left = limit.checked_sub(rows.len() as u32).filter(|left| *left > 0)?;
+    let (last, _) = rows.last()?;
+    let mut range = range.clone();
+    if *reverse {
+        range.end = last.clone()
+    } else {
+        range.begin = last.successor()
+    }
+    Some(Read::Range { range, limit: left, reverse: *reverse })
+}
+
+fn extend(values: &mut Values, got: Values) {
+    if let (Values::Rows { rows, more }, Values::Rows { rows: next, more: still }) = (values, got) {
+        rows.extend(next);
+        *more = still;
+    }
+}
 
 /// The part of a read that its answer depends on.
 fn relied_on(read: Read, got: &Values) -> KeyRange {
