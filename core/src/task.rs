@@ -92,14 +92,6 @@ impl Cx {
         }
     }
 
-    /// Asks the page store one thing.
-    pub async fn page(&self, request: PageRequest) -> Result<PageReply, PageError> {
-        match self.ask(Ask::Pages(alloc::vec![request])).await {
-            Told::Pages(mut replies) => replies.pop().unwrap_or(Err(PageError::Io)),
-            _ => Err(PageError::Io),
-        }
-    }
-
     /// The session-ledger slot of this task.
     pub(crate) fn slot(&self) -> u32 {
         self.slot

@@ -5,10 +5,10 @@
 
 use super::scan::Store;
 use super::{Check, rule};
+use crate::data::page_io::{page, pages};
 use crate::error::{FsError, FsResult};
 use crate::id::SegmentId;
 use crate::port::page_store::{PageError, PageReply, PageRequest};
-use crate::task::{Ask, Told};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -51,7 +51,7 @@ pub(super) async fn check(store: &Store<'_>, check: &mut Check, data: bool) -> F
 
 /// The stored segments after one.
 async fn list(store: &Store<'_>, after: Option<SegmentId>) -> FsResult<Vec<SegmentId>> {
-    match store.cx.page(PageRequest::List { after, limit: LIST_MAX }).await {
+    match page(store.cx, PageRequest::List { after, limit: LIST_MAX }).await {
         Ok(PageReply::Listed(mut page)) => {
             page.retain(|id| after.is_none_or(|after| *id > after));
             Ok(page)
@@ -63,9 +63,7 @@ async fn list(store: &Store<'_>, after: Option<SegmentId>) -> FsResult<Vec<Segme
 
 async fn verify(store: &Store<'_>, check: &mut Check, ids: &[SegmentId]) -> FsResult<()> {
     let requests = ids.iter().map(|segment| PageRequest::Verify { segment: *segment });
-    let Told::Pages(replies) = store.cx.ask(Ask::Pages(requests.collect())).await else {
-        return Err(FsError::Damaged);
-    };
+    let replies = pages(store.cx, requests.collect()).await;
     for (id, reply) in ids.iter().zip(replies) {
         let segment = &check.segments.all[id];
         let (rule, found) = match reply {

@@ -6,6 +6,7 @@ use super::tasks::done;
 use super::{Client, Mounted, Phase};
 
 use crate::check::check;
+use crate::data::page_io::page;
 use crate::error::{FsError, FsResult};
 use crate::id::{Ino, RequestId};
 use crate::meta::name::Names;
@@ -284,7 +285,7 @@ fn info_of(record: &VolumeRecord) -> VolumeInfo {
 /// Inodes and bytes in use, and what the page store has room for.
 async fn used(cx: &Cx, volume: &Arc<Volume>) -> FsResult<(Pair, Space)> {
     let (used, _) = transact!(cx, volume, |txn| volume::usage(txn).await);
-    match cx.page(PageRequest::Space).await {
+    match page(cx, PageRequest::Space).await {
         Ok(PageReply::Space(space)) => Ok((used?, space)),
         Ok(_) => Err(FsError::Damaged),
         Err(error) => Err(error.into()),

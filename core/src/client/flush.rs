@@ -7,6 +7,7 @@ use super::file::{Stage, Step, Written};
 use super::tasks::{TaskId, done};
 use super::{Client, Phase};
 use crate::data::extent_map::Source;
+use crate::data::page_io::page;
 use crate::data::write_buffer::{LogExtentPlace, SubBufferId};
 use crate::data::write_log::LogExtent;
 use crate::error::{FsError, FsResult};
@@ -113,7 +114,7 @@ impl Client {
         file.pipeline.push_back(Stage { id, step });
         self.segments += 1;
         self.spawn_own(move |cx| async move {
-            let result = cx.page(PageRequest::Append(draft)).await;
+            let result = page(&cx, PageRequest::Append(draft)).await;
             done(move |client| {
                 client.appended(ino, id, (segment, len), result.map(|_| ()).map_err(FsError::from))
             })

@@ -3,6 +3,7 @@
 use super::file::Span;
 use super::tasks::done;
 use super::{Client, Mounted};
+use crate::data::page_io::pages;
 use crate::error::FsError;
 use crate::id::{Handle, Ino, RequestId, SegmentId};
 use crate::limits::{FILE_SIZE_MAX, IO_SIZE_MAX};
@@ -11,7 +12,6 @@ use crate::meta::txn::transact;
 use crate::port::kernel::{Caller, Operation, Piece, Pieces, Reply, Request};
 use crate::port::page_store::{PageError, PageReply, PageRequest};
 use crate::port::{Point, Severity};
-use crate::task::{Ask, Told};
 use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -108,8 +108,7 @@ impl Client {
                 offset: *offset,
                 len: *len,
             });
-            let told = cx.ask(Ask::Pages(requests.collect())).await;
-            let replies = if let Told::Pages(replies) = told { replies } else { Vec::new() };
+            let replies = pages(&cx, requests.collect()).await;
             done(move |client| {
                 client.read_fetched(id, (ino, range, retry), plan, replies);
                 client.unpin(ino);

@@ -2,6 +2,7 @@
 
 use super::tasks::done;
 use super::{Client, Mounted, Phase};
+use crate::data::page_io::page;
 use crate::error::FsResult;
 use crate::id::{Ino, RequestId, SegmentId};
 use crate::meta::ops::WHOLE;
@@ -137,7 +138,7 @@ pub(super) async fn delete_segments(cx: &Cx, segments: Vec<SegmentId>) -> Result
     if segments.is_empty() {
         return Ok(());
     }
-    cx.page(PageRequest::Delete { segments }).await.map(|_| ())
+    page(cx, PageRequest::Delete { segments }).await.map(|_| ())
 }
 
 async fn reclaim_entry(cx: &Cx, volume: &Arc<Volume>, ino: Ino, generation: u64) -> Reclaimed {

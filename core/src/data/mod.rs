@@ -5,6 +5,7 @@
 //! [`write_buffer`] says so.
 
 pub mod extent_map;
+pub mod page_io;
 pub mod segment;
 mod varint;
 pub mod write_buffer;

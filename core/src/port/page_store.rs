@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// What is asked of the page store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum PageRequest {
     /// Stores a new segment. Create-only: an id is never written twice with other bytes.
     /// Durable after the next [`super::meta_kv::KvRequest::Sync`] of a commit that names it.
