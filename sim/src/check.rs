@@ -26,10 +26,12 @@ use crate::world::{Failure, Outcome, brief};
 pub struct Mercy {
     /// A bucket of names may be full.
     pub tiny_hash: bool,
+    /// The kernel serialised changes of one inode.
+    pub kernel_locks: bool,
     /// Data may be refused or unreadable.
     pub data_may_fail: bool,
-    /// The civil clock went backwards.
-    pub clock_went_back: bool,
+    /// The civil clock jumped, and said everything between these.
+    pub clock_hull: Option<Span>,
 }
 
 /// What is known about the filesystem, and when what was promised to be durable.
@@ -61,7 +63,8 @@ pub struct Timeline {
 const RESULT: u8 = 1;
 const CORE: u8 = 2;
 const SIZE: u8 = 4;
-const ALL: u8 = RESULT | CORE | SIZE;
+const LINKS: u8 = 8;
+const ALL: u8 = RESULT | CORE | SIZE | LINKS;
 
 /// Something to be found true in a state between two.
 struct Claim<'a> {
@@ -99,7 +102,7 @@ impl Judge {
         let mut timeline = Timeline::default();
         let states = self.replay(&changes, &mut timeline)?;
         self.note_touches(records);
-        let mut claims = claims(records, order, &places);
+        let mut claims = claims(records, order, &places, mercy.kernel_locks);
         // Most answers are true at their point: one replay tells.
         self.walk(start.clone(), &changes, &mut claims, mercy, |claim| (claim.best, claim.best));
         claims.retain(|c| c.seen != ALL);
@@ -261,7 +264,7 @@ impl Judge {
                 redo(&mut mirror, change, state);
             }
         }
-        let missing = [(RESULT, "result"), (CORE, "attributes"), (SIZE, "size")];
+        let missing = [(RESULT, "result"), (CORE, "attributes"), (SIZE, "size"), (LINKS, "links")];
         let missing: Vec<&str> =
             missing.iter().filter(|(b, _)| claim.seen & b == 0).map(|(_, n)| *n).collect();
         text.push_str(&format!("\n  never true: {}", missing.join(", ")));
@@ -285,9 +288,11 @@ impl Judge {
             };
             for attr in listed {
                 let Some(times) = self.times.get(&attr.ino) else { continue };
-                if let Some(wrong) =
-                    times.judge(shown(&attr), record.asked, record.answered, mercy.clock_went_back)
-                {
+                let wrong = match mercy.clock_hull {
+                    Some(hull) => times.judge_roughly(shown(&attr), &[hull]),
+                    None => times.judge(shown(&attr), record.asked, record.answered),
+                };
+                if let Some(wrong) = wrong {
                     let text = format!(
                         "{:?} {} of {} asked at {}, answered at {}: {wrong}\n  {times:?}",
                         record.id,
@@ -420,8 +425,14 @@ pub fn reply_attr(reply: &Reply) -> Option<&Attr> {
     }
 }
 
-/// Everything that the answers claim, with the states in which it may be true.
-fn claims<'a>(records: &'a [Record], order: &CommitOrder, places: &[Place]) -> Vec<Claim<'a>> {
+/// Everything that the answers claim, with the states in which it may be true. A change that nobody
+/// else overlaps (`lone`) answers what is true right after it.
+fn claims<'a>(
+    records: &'a [Record],
+    order: &CommitOrder,
+    places: &[Place],
+    lone: bool,
+) -> Vec<Claim<'a>> {
     let state_at = |place: Place| places.partition_point(|p| *p <= place);
     let mut opened: BTreeMap<u64, usize> = BTreeMap::new();
     let mut claims = Vec::new();
@@ -440,7 +451,8 @@ fn claims<'a>(records: &'a [Record], order: &CommitOrder, places: &[Place]) -> V
             |what| Claim { record, what, first, best: best.clamp(first, last), last, seen: 0 };
         if placed {
             if let Some(attr) = reply_attr(&record.reply) {
-                claims.push(Claim { first: best, ..claim(What::Attr(attr)) });
+                let first = if lone { best } else { first };
+                claims.push(Claim { first, ..claim(What::Attr(attr)) });
             }
             continue;
         }
@@ -563,11 +575,11 @@ fn attr_holds(mirror: &Mirror, attr: &Attr) -> u8 {
     let Ok(model) = mirror.node(attr.ino).and_then(|n| mirror.fs.getattr(n)) else { return 0 };
     let core = kind(attr.mode) == model.kind
         && attr.mode & 0o7777 == u32::from(model.perm)
-        && attr.nlink == model.nlink
         && (attr.uid, attr.gid) == (model.uid, model.gid)
         && u64::from(attr.rdev) == model.rdev;
     let size = model.kind == Kind::Dir || attr.size == model.size;
-    (u8::from(core) * CORE) | (u8::from(size) * SIZE)
+    let links = attr.nlink == model.nlink;
+    (u8::from(core) * CORE) | (u8::from(size) * SIZE) | (u8::from(links) * LINKS)
 }
 
 fn entry_holds(mirror: &Mirror, dir: Ino, entry: &DirEntry) -> u8 {
@@ -592,7 +604,7 @@ fn entry_holds(mirror: &Mirror, dir: Ino, entry: &DirEntry) -> u8 {
             let attributes = match attr {
                 Some(attr) if attr.ino == entry.ino => attr_holds(mirror, attr),
                 Some(_) => 0,
-                None => CORE | SIZE,
+                None => CORE | SIZE | LINKS,
             };
             (u8::from(named) * RESULT) | attributes
         }

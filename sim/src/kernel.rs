@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use vellum_core::id::{Handle, Ino, RequestId};
+use vellum_core::limits::FILE_SIZE_MAX;
 use vellum_core::port::kernel::{
     Entry, OpenFlags, Operation, Reply, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, SetAttr, SetTime,
     WriteFlags,
@@ -351,6 +352,9 @@ impl Kernel {
                             kill_suidgid: false,
                             append: open.flags.appends(),
                         };
+                        // The kernel cuts a write at the largest file size.
+                        let offset = offset.min(FILE_SIZE_MAX - 1);
+                        let len = u64::from(len).min(FILE_SIZE_MAX - offset) as u32;
                         let data = self.payload(len);
                         one(Operation::Write { ino: open.ino, handle, offset, data, flags })
                     }

@@ -90,10 +90,9 @@ impl SimKv {
         }
     }
 
-    /// A version to read at: not below `floor`, at most `lag` versions behind the newest.
-    pub fn grant(&mut self, time_ns: u64, floor: Version, lag: u64) -> Version {
-        let newest = self.version_at(time_ns).max(self.last.version);
-        let version = Version(newest.0.saturating_sub(lag)).max(floor).min(newest);
+    /// A version to read at: it has every commit applied so far.
+    pub fn grant(&mut self, time_ns: u64) -> Version {
+        let version = self.version_at(time_ns).max(self.last.version);
         self.granted = self.granted.max(version);
         version
     }

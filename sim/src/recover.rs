@@ -8,14 +8,13 @@
 use std::collections::BTreeMap;
 use vellum_core::id::Ino;
 use vellum_core::port::kernel::{Operation, Reply, S_IFDIR, S_IFMT, S_IFREG, SetTime};
-use vellum_core::time::WallTime;
 use vellum_model::NodeId;
 
 use crate::check::{Judge, Placed, Timeline, is_change, place_changes, redo, shown};
 use crate::history::{CommitOrder, Epoch, Place, Unanswered};
 use crate::observe::Observed;
 use crate::replay::{Mirror, kind};
-use crate::times::Times;
+use crate::times::{Span, Times};
 use crate::world::{Failure, Outcome, brief};
 
 /// How a life ended.
@@ -29,7 +28,7 @@ pub enum End {
 
 impl Judge {
     /// Compares what was found with what the life before it allows, and goes on from what was found.
-    /// `start` is the judge before that life.
+    /// `start` is the state before that life, `hull` what a clock that jumped has said.
     ///
     /// # Errors
     /// When nothing that is allowed looks like what was found.
@@ -41,6 +40,7 @@ impl Judge {
         timeline: &Timeline,
         end: End,
         found: &Observed,
+        hull: Option<Span>,
     ) -> Outcome<()> {
         let changes = place_changes(&epoch.records, order)?;
         match end {
@@ -60,21 +60,22 @@ impl Judge {
                 check_contents(start, &changes, epoch, cut, found)?;
             }
         }
-        self.check_times(epoch, found)?;
+        self.check_times(epoch, hull, found)?;
         self.mirror = found.mirror();
         self.times =
             found.nodes.iter().map(|(ino, n)| (*ino, Times::shown(shown(&n.attr)))).collect();
         Ok(())
     }
 
-    fn check_times(&self, epoch: &Epoch, found: &Observed) -> Outcome<()> {
-        let mut extra: Vec<WallTime> = epoch.unanswered.iter().flat_map(times_of).collect();
+    fn check_times(&self, epoch: &Epoch, hull: Option<Span>, found: &Observed) -> Outcome<()> {
+        let mut extra: Vec<Span> = epoch.unanswered.iter().flat_map(times_of).collect();
         if !extra.is_empty() {
-            extra.push(epoch.ended);
+            extra.push(Span::at(epoch.ended));
         }
+        extra.extend(hull);
         for (ino, node) in &found.nodes {
             let Some(times) = self.times.get(ino) else { continue };
-            if let Some(wrong) = times.judge_after_crash(shown(&node.attr), &extra) {
+            if let Some(wrong) = times.judge_roughly(shown(&node.attr), &extra) {
                 return Err(Failure::new(
                     "times",
                     format!("{ino} afterwards: {wrong}\n  {times:?}"),
@@ -86,12 +87,12 @@ impl Judge {
 }
 
 /// Times that an unanswered request may have left behind.
-fn times_of(request: &Unanswered) -> Vec<WallTime> {
-    let mut times = vec![request.wall];
+fn times_of(request: &Unanswered) -> Vec<Span> {
+    let mut times = vec![Span::at(request.wall)];
     if let Operation::SetAttr { set, .. } = &request.op {
         for time in [set.atime, set.mtime].into_iter().flatten() {
             if let SetTime::At(at) = time {
-                times.push(at);
+                times.push(Span::at(at));
             }
         }
     }

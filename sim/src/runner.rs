@@ -109,8 +109,11 @@ struct Run {
 impl Run {
     fn all(&mut self, seed: u64) -> Outcome<()> {
         let options = World::format_options(seed, self.world.options.hash_bits);
+        let volume = options.volume;
         match self.world.control(Control::Format(options))? {
             Answer::Formatted(_) => {}
+            // An unknown commit that did happen: nobody else can have chosen this identity.
+            Answer::AlreadyFormatted(info) if info.volume == volume => {}
             other => return Err(Failure::new("format", format!("{other:?}"))),
         }
         self.mount()?;
@@ -182,7 +185,8 @@ impl Run {
         self.mount()?;
         let judge = self.judge.as_mut().expect("set at the first look");
         let found = observe(&mut self.world, &[&start, &judge.mirror])?;
-        judge.recover(start, &epoch, &order, &timeline, end, &found)?;
+        let hull = self.world.clock_hull();
+        judge.recover(start, &epoch, &order, &timeline, end, &found, hull)?;
         self.note_walk();
         self.world.armed = true;
         Callers::begin(&mut self.world);
@@ -239,7 +243,8 @@ impl Run {
     ) -> Outcome<()> {
         let judge = self.judge.as_mut().expect("set at the first look");
         let found = observe(&mut self.world, &[&judge.mirror])?;
-        judge.recover(start.clone(), epoch, order, timeline, End::Clean, &found)?;
+        let hull = self.world.clock_hull();
+        judge.recover(start.clone(), epoch, order, timeline, End::Clean, &found, hull)?;
         self.end_epoch();
         Ok(())
     }
@@ -247,9 +252,10 @@ impl Run {
     /// Replays a life; gives the state before it.
     fn judge_life(&mut self, epoch: &Epoch, order: &CommitOrder) -> Outcome<(Mirror, Timeline)> {
         let mercy = Mercy {
+            kernel_locks: self.world.options.kernel_locks,
             tiny_hash: self.world.options.hash_bits < 60,
             data_may_fail: self.world.options.data_may_fail(),
-            clock_went_back: self.world.clock_went_back,
+            clock_hull: self.world.clock_hull(),
         };
         let judge = self.judge.as_mut().expect("set at the first look");
         let start = judge.mirror.clone();

@@ -8,7 +8,7 @@
 //! - atime is the last value set, or the clock of a READ, READDIR or READLINK since (relatime decides
 //!   whether it moves at all, so any of them will do).
 //!
-//! Once the civil clock went backwards only the hull of all values counts.
+//! Once the civil clock jumped only the hull of all values counts.
 
 use vellum_core::time::WallTime;
 
@@ -20,6 +20,8 @@ pub struct Times {
     btime: Span,
     mtime: Span,
     ctime: Span,
+    /// mtime was set to a time after the clock, so that the next change takes the clock.
+    future: bool,
     atimes: Vec<Span>,
     stamps: Vec<(Place, Stamp)>,
     touches: Vec<Touch>,
@@ -92,6 +94,7 @@ impl Times {
             btime: wall,
             mtime: wall,
             ctime: wall,
+            future: false,
             atimes: vec![wall],
             stamps: Vec::new(),
             touches: Vec::new(),
@@ -104,6 +107,7 @@ impl Times {
             btime: Span::at(shown.btime),
             mtime: Span::at(shown.mtime),
             ctime: Span::at(shown.ctime),
+            future: shown.mtime > shown.ctime,
             atimes: vec![Span::at(shown.atime)],
             stamps: Vec::new(),
             touches: Vec::new(),
@@ -121,17 +125,10 @@ impl Times {
     }
 
     /// What is wrong with times that were shown by an answer between two places, if anything.
-    pub fn judge(
-        &self,
-        shown: Shown,
-        asked: Place,
-        answered: Place,
-        hull_only: bool,
-    ) -> Option<String> {
+    pub fn judge(&self, shown: Shown, asked: Place, answered: Place) -> Option<String> {
         if !self.btime.has(shown.btime) {
             return Some(format!("btime {:?} instead of {:?}", shown.btime, self.btime));
         }
-        let asked = if hull_only { 0 } else { asked };
         let (low, high) = self.modified(asked, answered);
         if shown.mtime < low || shown.mtime > high {
             return Some(format!("mtime {:?} outside {low:?}..={high:?}", shown.mtime));
@@ -147,15 +144,12 @@ impl Times {
         None
     }
 
-    /// What is wrong with times that were found after the process ended: any of the values may be there.
-    /// `extra` are times that unanswered requests may have left behind.
-    pub fn judge_after_crash(&self, shown: Shown, extra: &[WallTime]) -> Option<String> {
-        if !self.btime.has(shown.btime) {
-            return Some(format!("btime {:?} instead of {:?}", shown.btime, self.btime));
-        }
+    /// What is wrong with times of which only the hull is known: after the process ended, or in a run
+    /// whose civil clock jumped. `extra` are other times that requests may have left behind.
+    pub fn judge_roughly(&self, shown: Shown, extra: &[Span]) -> Option<String> {
         let mut values = vec![self.mtime, self.ctime];
         values.extend(&self.atimes);
-        values.extend(extra.iter().map(|t| Span::at(*t)));
+        values.extend(extra);
         for (_, stamp) in &self.stamps {
             values.push(match *stamp {
                 Stamp::Modified(t)
@@ -177,7 +171,7 @@ impl Times {
     /// The least and the greatest mtime that an answer between two places may show.
     fn modified(&self, asked: Place, answered: Place) -> (WallTime, WallTime) {
         let mut now = self.mtime;
-        let mut future = false;
+        let mut future = self.future;
         let mut ticks = 0;
         let (mut low, mut high) = (now.from, now.to);
         for (at, stamp) in self.stamps.iter().filter(|(at, _)| *at <= answered) {
@@ -204,7 +198,7 @@ impl Times {
     }
 
     fn changed(&self, asked: Place, answered: Place, mtime_high: WallTime) -> (WallTime, WallTime) {
-        let mut low = if asked == 0 { WallTime::new(i64::MIN, 0) } else { self.ctime.from };
+        let mut low = self.ctime.from;
         let mut high = self.ctime.to.max(mtime_high);
         for (at, stamp) in self.stamps.iter().filter(|(at, _)| *at <= answered) {
             let (Stamp::Modified(wall) | Stamp::Changed(wall)) = *stamp else { continue };

@@ -13,9 +13,7 @@ use vellum_core::client::{Client, ClientConfig};
 use vellum_core::id::{EffectId, RequestId, SessionId, VolumeId};
 use vellum_core::port::control::{Answer, Control, FormatOptions};
 use vellum_core::port::kernel::{Caller, Operation, Reply, Request};
-use vellum_core::port::meta_kv::{
-    Commit, CommitRequest, KvError, KvReply, KvRequest, KvTraits, Version,
-};
+use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, KvRequest, KvTraits};
 use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
 use vellum_core::port::{Completion, Effect, Point, Severity};
 use vellum_core::time::{Instant, Now, WallTime};
@@ -89,8 +87,8 @@ pub struct World {
     pub dice: Dice,
     /// Chance of the faults.
     pub faults: Dice,
-    /// The civil clock went backwards in this run.
-    pub clock_went_back: bool,
+    /// What the civil clock said at its least and at its most, if it ever jumped.
+    clock_hull: Option<Span>,
     /// Print every effect.
     pub verbose: bool,
     /// A kill is allowed to happen now.
@@ -108,7 +106,6 @@ pub struct World {
     asked: BTreeMap<RequestId, Asked>,
     next_request: u64,
     answers: BTreeMap<RequestId, Given>,
-    acked: Version,
     last_answer: u64,
     events: u64,
     idle_timeouts: u32,
@@ -131,8 +128,6 @@ struct Flight {
     effect: EffectId,
     body: Body,
     back: u64,
-    /// Newest commit acknowledged when it was sent.
-    floor: Version,
     fate: KvFate,
     refused: Option<PageError>,
     completion: Option<Completion>,
@@ -181,7 +176,7 @@ impl World {
             reports: Vec::new(),
             dice,
             faults: Dice::new(seed, Stream::Faults),
-            clock_went_back: false,
+            clock_hull: None,
             verbose: false,
             armed: false,
             crashed: false,
@@ -196,7 +191,6 @@ impl World {
             asked: BTreeMap::new(),
             next_request: 1,
             answers: BTreeMap::new(),
-            acked: Version(0),
             last_answer: 0,
             events: 0,
             idle_timeouts: 0,
@@ -379,9 +373,24 @@ impl World {
     /// The civil clock jumps.
     pub fn jump_clock(&mut self) {
         let jump = self.faults.within(0, 7_200_000_000_000) as i64 - 3_600_000_000_000;
+        self.note_clock();
         self.wall_offset += jump;
-        self.clock_went_back |= jump < 0;
+        self.note_clock();
         self.link.counts[Fault::WallJump as usize] += 1;
+    }
+
+    /// Widens the hull of what the clock said.
+    fn note_clock(&mut self) {
+        let wall = self.now().wall;
+        let start = WallTime::new(EPOCH_SECS, 0);
+        let hull = self.clock_hull.unwrap_or(Span::at(start));
+        self.clock_hull = Some(Span { from: hull.from.min(wall), to: hull.to.max(wall) });
+    }
+
+    /// The hull up to now.
+    pub fn clock_hull(&self) -> Option<Span> {
+        let wall = self.now().wall;
+        self.clock_hull.map(|hull| Span { from: hull.from.min(wall), to: hull.to.max(wall) })
     }
 
     /// The cluster recovers: every read version is too old, everything in flight is unknown.
@@ -437,12 +446,9 @@ impl World {
             Event::Deliver(flight) => {
                 let Some(flight) = self.flights.remove(&flight) else { return Ok(()) };
                 let completion = flight.completion.expect("served before it is delivered");
-                if let Completion::Kv(Ok(KvReply::Committed(commit))) = &completion {
-                    self.acked = self.acked.max(commit.version);
-                }
                 self.place += 1;
                 self.trace.completion(self.time, flight.effect.0, &completion);
-                self.say(|| format!("{:?} <- {}", flight.effect, brief(&completion)));
+                self.say(|| format!("{:?} <- {}", flight.effect, clipped(&completion, 2_000)));
                 self.client.handle_completion(self.now(), flight.effect, completion);
                 self.drain()?;
             }
@@ -566,14 +572,13 @@ impl World {
     }
 
     fn send_kv(&mut self, effect: EffectId, request: KvRequest) {
-        self.say(|| format!("{effect:?} -> {}", brief(&request)));
+        self.say(|| format!("{effect:?} -> {}", clipped(&request, 6_000)));
         let legs = self.link.kv_legs(&request, &mut self.dice, &mut self.faults);
         let fate = self.link.kv_fate(self.time, &request, &mut self.faults);
         let flight = Flight {
             effect,
             body: Body::Kv(request),
             back: legs.back,
-            floor: self.acked,
             fate,
             refused: None,
             completion: None,
@@ -582,14 +587,13 @@ impl World {
     }
 
     fn send_page(&mut self, effect: EffectId, request: PageRequest) {
-        self.say(|| format!("{effect:?} -> {}", brief(&request)));
+        self.say(|| format!("{effect:?} -> {}", clipped(&request, 6_000)));
         let legs = self.link.page_legs(&request, &mut self.dice, &mut self.faults);
         let refused = self.link.page_fate(&request, &mut self.faults);
         let flight = Flight {
             effect,
             body: Body::Page(request),
             back: legs.back,
-            floor: self.acked,
             fate: KvFate::Serve,
             refused,
             completion: None,
@@ -647,11 +651,9 @@ impl World {
         }
         match request {
             KvRequest::Read(round) => {
-                let lag =
-                    if self.options.store == Store::Cluster { self.dice.below(2_000) } else { 0 };
                 let version = match round.at {
                     Some(version) => version,
-                    None => self.kv.grant(self.time, flight.floor, lag),
+                    None => self.kv.grant(self.time),
                 };
                 let split = self.link.strikes(Fault::KvSplit, &mut self.faults);
                 let rows_max = if split { 1 + self.dice.below(8) as u32 } else { u32::MAX };
@@ -689,7 +691,6 @@ impl World {
             effect,
             body: Body::Late(commit),
             back: 0,
-            floor: Version(0),
             fate: KvFate::Serve,
             refused: None,
             completion: None,
@@ -748,9 +749,13 @@ impl World {
 
 /// Debug output without the bytes of files.
 pub fn brief(thing: &impl std::fmt::Debug) -> String {
+    clipped(thing, 400)
+}
+
+fn clipped(thing: &impl std::fmt::Debug, len: usize) -> String {
     let mut text = format!("{thing:?}");
-    if text.len() > 400 {
-        let end = (0..=400).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    if text.len() > len {
+        let end = (0..=len).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
         text.truncate(end);
         text.push_str("...");
     }
