@@ -32,6 +32,17 @@ pub enum Durability {
     AtSync,
 }
 
+/// How a store breaks its word, for tests of the judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Commits never conflict.
+    NoConflicts,
+    /// A sync is answered and nothing was made durable.
+    NoSync,
+    /// Reads answer what is newest, whatever version was asked for.
+    NewestReads,
+}
+
 /// How ranges are cut short, to provoke `more`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paging {
@@ -43,6 +54,7 @@ pub struct Paging {
 #[derive(Clone, Debug)]
 pub struct SimKv {
     durability: Durability,
+    lie: Option<Lie>,
     rows: BTreeMap<Key, Chain>,
     /// Commits of the window, oldest first, with what they wrote.
     log: VecDeque<Logged>,
@@ -68,6 +80,7 @@ impl SimKv {
     pub fn new(durability: Durability) -> SimKv {
         SimKv {
             durability,
+            lie: None,
             rows: BTreeMap::new(),
             log: VecDeque::new(),
             last: Commit::default(),
@@ -75,6 +88,11 @@ impl SimKv {
             offset: 1_000,
             durable: Commit::default(),
         }
+    }
+
+    /// From now on it lies.
+    pub fn lie(&mut self, lie: Lie) {
+        self.lie = Some(lie);
     }
 
     /// The newest commit.
@@ -115,6 +133,8 @@ impl SimKv {
             return Err(KvError::NotYet);
         }
         self.granted = self.granted.max(version);
+        let lies = self.lie == Some(Lie::NewestReads);
+        let version = if lies { Version(u64::MAX) } else { version };
         round.reads.iter().map(|read| self.read_one(version, read, paging)).collect()
     }
 
@@ -157,7 +177,9 @@ impl SimKv {
 
     /// Makes everything applied durable and says up to which version.
     pub fn sync(&mut self) -> Version {
-        self.durable = self.last;
+        if self.lie != Some(Lie::NoSync) {
+            self.durable = self.last;
+        }
         self.last.version
     }
 
@@ -214,10 +236,13 @@ impl SimKv {
     }
 
     fn has_conflict(&self, read_version: Version, ranges: &[KeyRange]) -> bool {
+        if self.lie == Some(Lie::NoConflicts) {
+            return false;
+        }
         let newer = self.log.iter().rev().take_while(|l| l.commit.version > read_version);
         newer
             .flat_map(|l| &l.writes)
-            .any(|w| ranges.iter().any(|r| w.begin < r.end && r.begin < w.end))
+            .any(|w| ranges.iter().any(|r| !r.is_empty() && w.begin < r.end && r.begin < w.end))
     }
 
     fn read_one(&self, version: Version, read: &Read, paging: Paging) -> Result<Values, KvError> {

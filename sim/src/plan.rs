@@ -185,7 +185,7 @@ fn look(any: u32, shape: &Shape, dice: &mut Dice) -> Step {
         0..=2 => Step::Lookup(spot(shape, dice, true)),
         3..=5 => Step::GetAttr(any),
         6 => Step::ReadLink(any),
-        _ => Step::List(any, *dice.pick(&[160, 300, 1_000, 4_096, 65_536]), dice.coin()),
+        _ => Step::List(any, *dice.pick(&[450, 600, 1_000, 4_096, 65_536]), dice.coin()),
     }
 }
 

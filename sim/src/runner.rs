@@ -16,6 +16,7 @@ use crate::check::{Judge, Mercy, Timeline, shown};
 use crate::faults::{Fault, FaultCounts, Options};
 use crate::history::{CommitOrder, Epoch};
 use crate::kernel::Kernel;
+use crate::kv::Lie;
 use crate::observe::observe;
 use crate::plan::{self, Step};
 use crate::recover::End;
@@ -32,6 +33,8 @@ pub struct Job {
     pub plan: Vec<Step>,
     /// A bug to plant.
     pub canary: Option<Canary>,
+    /// How the metadata store breaks its word, for tests of the judge.
+    pub lie: Option<Lie>,
     /// Faults that are left out.
     pub without: Vec<Fault>,
     /// Print everything that happens.
@@ -64,6 +67,7 @@ impl Job {
             seed,
             plan: plan::generate(seed, ops),
             canary: None,
+            lie: None,
             without: Vec::new(),
             verbose: false,
         }
@@ -78,6 +82,7 @@ impl Job {
             Callers::new(options.callers, self.plan.clone(), kernel, options.pause_us * 1_000);
         let mut world = World::new(self.seed, options, self.canary, callers);
         world.verbose = self.verbose;
+        self.lie.into_iter().for_each(|lie| world.kv.lie(lie));
         let mut run = Run { world, judge: None, requests: 0, probes: BTreeMap::new() };
         let result = catch_unwind(AssertUnwindSafe(|| run.all(self.seed)));
         let failure = match result {
