@@ -6,7 +6,7 @@ use crate::data::page_io::page;
 use crate::error::FsResult;
 use crate::id::{Ino, RequestId, SegmentId};
 use crate::meta::ops::WHOLE;
-use crate::meta::ops::reclaim::{drop_segments, queue, reclaim};
+use crate::meta::ops::reclaim::{queue, reclaim};
 use crate::meta::txn::{Volume, transact};
 use crate::port::control::Control;
 use crate::port::meta_kv::Version;
@@ -153,12 +153,8 @@ async fn reclaim_entry(cx: &Cx, volume: &Arc<Volume>, ino: Ino, generation: u64)
                 return out;
             }
         };
-        if !step.segments.is_empty() {
-            let drop = transact!(cx, volume, |txn| drop_segments(txn, &step.segments).await);
-            if let (Ok(dead), Point::Commit(commit)) = drop {
-                out.last = drop.1;
-                out.dead.extend(dead.into_iter().map(|segment| (commit.version, segment)));
-            }
+        if let Point::Commit(commit) = point {
+            out.dead.extend(step.dead.into_iter().map(|segment| (commit.version, segment)));
         }
         if step.finished {
             return out;

@@ -26,6 +26,8 @@ pub(crate) struct World {
     /// Every so many rounds of reads one finds its version too old.
     pub(crate) too_old_every: u64,
     rounds: u64,
+    /// After so many commits the machine is dead until [`World::remount`].
+    pub(crate) commits_left: u64,
     pub(crate) version: u64,
     pub(crate) durable: u64,
     pub(crate) now: Now,
@@ -56,6 +58,7 @@ impl World {
             rows_max: u32::MAX,
             too_old_every: u64::MAX,
             rounds: 0,
+            commits_left: u64::MAX,
             version: 0,
             durable: 0,
             now: Now { mono: Instant(1), wall: WallTime::new(1_000, 0) },
@@ -82,6 +85,7 @@ impl World {
         let mut config = self.client.config().clone();
         config.session = SessionId(config.session.0 + 1);
         self.client = Client::new(config);
+        self.commits_left = u64::MAX;
         assert!(matches!(self.control(Control::Mount), Answer::Mounted(_)));
     }
 
@@ -140,14 +144,19 @@ impl World {
 
     pub(crate) fn ask(&mut self, op: Operation) -> Result<Reply, FsError> {
         let id = self.send(op);
-        match self.replies.remove(&id).expect("replied") {
-            Reply::Error(error) => Err(error),
-            reply => Ok(reply),
+        match self.replies.remove(&id) {
+            Some(Reply::Error(error)) => Err(error),
+            Some(reply) => Ok(reply),
+            None if self.commits_left == 0 => Err(FsError::ShuttingDown),
+            None => panic!("no reply"),
         }
     }
 
     fn perform(&mut self) {
         while let Some(effect) = self.client.poll_effect() {
+            if self.commits_left == 0 {
+                continue;
+            }
             match effect {
                 Effect::Reply { request, reply, .. } => {
                     assert!(self.replies.insert(request, reply).is_none(), "replied twice");
@@ -181,6 +190,7 @@ impl World {
             }
             KvRequest::Commit(commit) => {
                 self.version += 1;
+                self.commits_left -= 1;
                 let commit_at = Commit { version: Version(self.version), batch: 0 };
                 for mutation in commit.mutations {
                     self.apply(mutation, commit_at);

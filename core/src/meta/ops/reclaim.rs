@@ -23,8 +23,8 @@ const STEP_ROWS: u32 = 256;
 pub struct Step {
     /// Nothing of the entry is left, the queue entry included.
     pub finished: bool,
-    /// Segments that lost live bytes.
-    pub segments: Vec<SegmentId>,
+    /// Segments that no log names any more: once this commit is durable, their bytes may be deleted.
+    pub dead: Vec<SegmentId>,
 }
 
 /// The oldest entries of the queue after one.
@@ -62,7 +62,7 @@ pub async fn reclaim(txn: &mut Txn<'_>, ino: Ino, generation: u64) -> FsResult<S
     }
     let packs = list(packs);
     let full = packs.len() >= STEP_ROWS as usize;
-    let freed = free(txn, &packs)?;
+    let dead = free(txn, &packs).await?;
     for (key, _) in packs {
         txn.clear(key);
     }
@@ -70,25 +70,49 @@ pub async fn reclaim(txn: &mut Txn<'_>, ino: Ino, generation: u64) -> FsResult<S
         let usage = value(usage).map_or(Ok(Pair::default()), |v| Pair::decode(&v))?;
         finish(txn, ino, generation, Pair { hi: i64::from(core.is_some()), lo: usage.lo });
     }
-    Ok(Step { finished: !full, segments: freed })
+    Ok(Step { finished: !full, dead })
 }
 
-/// Takes the live bytes of the packs' extents from their segments.
-fn free(txn: &mut Txn<'_>, packs: &[(Key, Value)]) -> FsResult<Vec<SegmentId>> {
-    let mut dead: BTreeMap<SegmentId, u64> = BTreeMap::new();
+/// Takes the live bytes of the packs' extents from their segments. A segment that has none left is
+/// forgotten in the same commit, so that no crash leaves its record behind, and returned.
+///
+/// # Errors
+/// Damaged when a segment has fewer live bytes than the extents name: what its counter says of other
+/// references cannot be trusted, and nothing is removed.
+async fn free(txn: &mut Txn<'_>, packs: &[(Key, Value)]) -> FsResult<Vec<SegmentId>> {
+    let freed = named(packs)?;
+    let wants: Vec<_> = freed.keys().map(|id| one(key::live_bytes(*id))).collect();
+    if wants.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut dead = Vec::new();
+    for ((id, bytes), live) in freed.into_iter().zip(txn.read_all(wants).await?) {
+        let live = decode_u64(&value(live).ok_or(FsError::Damaged)?)?;
+        match live.checked_sub(bytes).ok_or(FsError::Damaged)? {
+            0 => {
+                txn.clear(key::segment(id));
+                txn.clear(key::live_bytes(id));
+                dead.push(id);
+            }
+            _ => txn.add(key::live_bytes(id), &bytes.wrapping_neg().to_le_bytes()),
+        }
+    }
+    Ok(dead)
+}
+
+/// How many bytes of each segment the packs' extents name.
+fn named(packs: &[(Key, Value)]) -> FsResult<BTreeMap<SegmentId, u64>> {
+    let mut named: BTreeMap<SegmentId, u64> = BTreeMap::new();
     for (key, pack) in packs {
         let (_, _, rest) = key::parse_inode(key).ok_or(FsError::Damaged)?;
         let (_, region) = key::parse_log(rest).ok_or(FsError::Damaged)?;
         for extent in write_log::decode(region, pack).map_err(|_| FsError::Damaged)? {
             if let Source::Segment { segment, .. } = extent.source {
-                *dead.entry(segment).or_default() += extent.len;
+                *named.entry(segment).or_default() += extent.len;
             }
         }
     }
-    for (segment, bytes) in &dead {
-        txn.add(key::live_bytes(*segment), &bytes.wrapping_neg().to_le_bytes());
-    }
-    Ok(dead.into_keys().collect())
+    Ok(named)
 }
 
 /// `counted`: the inode and the bytes that the volume's counters still hold for it.
@@ -105,21 +129,4 @@ fn finish(txn: &mut Txn<'_>, ino: Ino, generation: u64, counted: Pair) {
         txn.clear_range(key::erases(ino, generation));
     }
     txn.clear(key::garbage(ino, generation));
-}
-
-/// Forgets segments without live bytes and returns them: once this commit is durable, their bytes
-/// may be deleted.
-pub async fn drop_segments(txn: &mut Txn<'_>, segments: &[SegmentId]) -> FsResult<Vec<SegmentId>> {
-    let wants = segments.iter().map(|id| one(key::live_bytes(*id))).collect();
-    let values = txn.read_all(wants).await?;
-    let mut dead = Vec::new();
-    for (id, live) in segments.iter().zip(values) {
-        let Some(live) = value(live) else { continue };
-        if decode_u64(&live)? == 0 {
-            txn.clear(key::segment(*id));
-            txn.clear(key::live_bytes(*id));
-            dead.push(*id);
-        }
-    }
-    Ok(dead)
 }
