@@ -5,12 +5,12 @@ mod world;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use vellum_core::check::rule;
-use vellum_core::id::{Handle, Ino, SegmentId, SessionId};
+use vellum_core::id::{Handle, Ino, RequestId, SegmentId, SessionId};
 use vellum_core::meta::key::{self, tag};
 use vellum_core::meta::name::Names;
 use vellum_core::meta::ops::WHOLE;
 use vellum_core::meta::record::{Core, Dentry, Pair, decode_u64, flag};
-use vellum_core::port::kernel::{S_IFDIR, S_IFIFO, S_IFREG};
+use vellum_core::port::kernel::{Operation, Request, S_IFDIR, S_IFIFO, S_IFREG};
 use vellum_core::port::meta_kv::{AtomicOp, Key};
 use vellum_core::port::page_store::PageError;
 use world::World;
@@ -104,6 +104,16 @@ impl Volume {
         keys.map(|key| Key::new(key)).collect()
     }
 
+    /// Moves the log pack of `carried` to another place in the order of paint.
+    fn stamp_log(&mut self, incarnation: [u8; 4], stamp: [u8; 10]) {
+        let mut pack = self.rows(self.carried, tag::LOG).remove(0);
+        let bytes = self.take(&pack);
+        let at = pack.len() - 16;
+        pack.overwrite(at, &incarnation);
+        pack.overwrite(at + 4, &stamp);
+        self.set(pack, bytes);
+    }
+
     /// The only segment of `big`.
     fn segment(&self) -> SegmentId {
         let id = self.w.pages.iter().find(|(_, bytes)| bytes.len() == 70_000);
@@ -176,6 +186,8 @@ const DAMAGE: &[(&str, Plant)] = &[
         let bytes = v.w.kv[pack.as_ref()].clone();
         v.set(other, bytes);
     }),
+    (rule::LOG_ORDER, |v| v.stamp_log([0, 0, 0, 1], [0; 10])),
+    (rule::LOG_ORDER, |v| v.stamp_log([0; 4], [0xff; 10])),
     (rule::BEYOND_SIZE, |v| {
         let erase = v.rows(v.cut, tag::ERASE).remove(0);
         v.take(&erase);
@@ -340,9 +352,12 @@ fn segments_that_no_metadata_knows_are_counted_and_no_damage() {
 fn a_check_survives_short_pages_and_versions_that_leave_the_window() {
     let mut v = Volume::new();
     v.w.pages.insert(UNKNOWN, vec![1, 2, 3]);
+    let log = v.w.mkdir(v.dir, "log").expect("mkdir");
+    long_log(&mut v.w, log);
     let expected = v.w.check();
-    v.w.rows_max = 1;
-    v.w.too_old_every = 3;
+    assert_eq!((&expected.problems[..], expected.segments), (&[][..], 302));
+    v.w.rows_max = 40;
+    v.w.too_old_every = 9;
     let id = v.w.begin(vellum_core::port::control::Control::Check { data: true });
     v.w.wait(60_000_000_000);
     assert_eq!(v.w.checked(id), Some(expected));
@@ -367,6 +382,62 @@ fn buffered_writes_are_committed_before_the_check() {
     w.write(f, 0, &[1; 100_000]).expect("write");
     let report = w.check();
     assert_eq!((report.problems, report.bytes_verified), (vec![], 100_000));
+}
+
+#[test]
+fn a_reclaim_that_is_cut_short_leaves_no_damage_and_is_finished_by_the_next_mount() {
+    type Remove = fn(&mut World, Ino);
+    let ends: [(&str, Remove); 2] = [
+        ("unlink", |w, _| {
+            w.unlink(Ino::ROOT, "a").ok();
+        }),
+        ("truncate", |w, ino| {
+            w.truncate(ino, 0).ok();
+        }),
+    ];
+    for (end, remove) in ends {
+        for commits in 1..5 {
+            let mut w = World::new();
+            let ino = long_log(&mut w, Ino::ROOT);
+            w.commits_left = commits;
+            remove(&mut w, ino);
+            w.forget(ino);
+            let cut_short = w.commits_left == 0;
+            w.remount_with(|config| config.read_only = true);
+            let garbage = w.kv.keys().filter(|key| key.starts_with(b"G")).count();
+            assert_eq!(garbage > 0, commits < 4, "{end}: three steps after the removal itself");
+            assert_eq!(w.check().problems, [], "{end}, {commits} commits, {cut_short}");
+            w.remount_with(|config| config.read_only = false);
+            let report = w.check();
+            assert_eq!(report.problems, [], "{end}, {commits} commits, then a mount");
+            assert_eq!(report.segments, 0, "{end}: everything was reclaimed");
+        }
+    }
+}
+
+#[test]
+fn a_check_begins_when_the_reclaim_under_way_is_over() {
+    let mut w = World::new();
+    let ino = long_log(&mut w, Ino::ROOT);
+    w.unlink(Ino::ROOT, "a").expect("unlink");
+    let op = Operation::Forget { nodes: vec![(ino, u64::MAX)] };
+    w.client.handle_request(w.now, RequestId(1 << 40), Request { caller: world::CALLER, op });
+    let report = w.check();
+    assert_eq!((report.problems, report.inodes, report.segments), (vec![], 1, 0));
+}
+
+/// A file with a log of 600 packs, half of them in segments: reclaim takes it in three steps.
+fn long_log(w: &mut World, dir: Ino) -> Ino {
+    let segments = w.pages.len();
+    let file = w.create(dir, "a").expect("create");
+    for n in 0..600u64 {
+        let len = if n % 2 == 0 { 20_000 } else { 10 };
+        w.write(file, n * 30_000, &vec![1; len]).expect("write");
+        w.fsync(file).expect("fsync");
+    }
+    w.close(file).expect("close");
+    assert_eq!(w.pages.len(), segments + 300);
+    file.0
 }
 
 #[cfg(feature = "canary")]

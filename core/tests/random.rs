@@ -2,11 +2,12 @@
 
 mod world;
 
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use vellum_core::client::ClientConfig;
 use vellum_core::id::{Handle, Ino, SessionId};
 use vellum_core::port::control::CheckReport;
-use vellum_core::port::kernel::{Operation, SetAttr, SetTime};
+use vellum_core::port::kernel::{OpenFlags, Operation, Reply, SetAttr, SetTime};
 use vellum_core::time::WallTime;
 use world::World;
 
@@ -52,9 +53,13 @@ const LENGTHS: [usize; 8] = [1, 10, 4096, 5000, 16_384, 20_000, 70_000, 300_000]
 
 impl Program {
     fn new(seed: u64, hash_bits: u8) -> Program {
-        let w = World::formatted(ClientConfig::sole(SessionId(7), seed), hash_bits);
+        Program::with(ClientConfig::sole(SessionId(7), seed), hash_bits)
+    }
+
+    fn with(config: ClientConfig, hash_bits: u8) -> Program {
+        let seed = config.seed;
         Program {
-            w,
+            w: World::formatted(config, hash_bits),
             r: Random::new(seed),
             dirs: vec![Ino::ROOT],
             files: Vec::new(),
@@ -93,6 +98,22 @@ impl Program {
                 let made = self.w.symlink(dir, name, &target);
                 self.count("symlink", &made);
                 self.files.extend(made);
+            }
+            // A fifo, which has no data; or an open that truncates.
+            7 if self.r.below(2) == 0 => {
+                let name = Bytes::from_static(name.as_bytes());
+                let op = Operation::MkNod { parent: dir, name, mode: 0o010_644, rdev: 0 };
+                let made = self.w.entry(op).map(|attr| attr.expect("an inode").ino);
+                self.count("mknod", &made);
+                self.files.extend(made);
+            }
+            8 if !self.files.is_empty() && self.r.below(3) == 0 => {
+                let ino = self.r.pick(&self.files);
+                let result = self.w.ask(Operation::Open { ino, flags: OpenFlags(0o1002) });
+                self.count("open truncating", &result);
+                if let Ok(Reply::Opened(opened)) = result {
+                    self.open.push((ino, opened.handle));
+                }
             }
             7 | 8 if !self.files.is_empty() => {
                 let ino = self.r.pick(&self.files);
@@ -218,7 +239,7 @@ fn random_operations_leave_a_clean_volume() {
         assert_clean(&p.w.check(), &format!("seed {seed}, after a remount"));
         p.done.into_iter().for_each(|(call, n)| *done.entry(call).or_default() += n);
     }
-    assert_eq!(done.len(), 17, "every call was made");
+    assert_eq!(done.len(), 19, "every call was made");
     assert!(done.values().all(|n| *n >= 20), "every call succeeds often: {done:?}");
     assert!(seen.segments > 1000 && seen.inodes > 1000, "volumes had contents: {seen:?}");
 }
@@ -278,4 +299,19 @@ fn remove_all(w: &mut World, dir: Ino) {
             w.rmdir(dir, &name).expect("rmdir");
         }
     }
+}
+
+#[cfg(feature = "canary")]
+#[test]
+fn random_operations_find_a_planted_bug() {
+    let found = (0..SEEDS).any(|seed| {
+        let mut config = ClientConfig::sole(SessionId(7), seed);
+        config.canary = Some(vellum_core::canary::Canary::ForgottenErase);
+        let mut p = Program::with(config, 60);
+        (0..STEPS).for_each(|_| p.step());
+        let problems = p.w.check().problems;
+        assert!(problems.iter().all(|p| p.rule == "beyond-size"), "{problems:#?}");
+        !problems.is_empty()
+    });
+    assert!(found, "{SEEDS} seeds do not see truncates without erases");
 }

@@ -11,7 +11,7 @@ use crate::id::Ino;
 use crate::limits::INLINE_MAX;
 use crate::meta::key;
 use crate::meta::record::{Core, Pair, decode_erase, flag};
-use crate::port::meta_kv::Value;
+use crate::port::meta_kv::{Value, Version};
 use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -39,7 +39,7 @@ impl FileRows {
         let decoded = key::parse_erase(rest).zip(key::paint_order(rest));
         match (decoded, decode_erase(value)) {
             (Some((generation, order)), Ok((lo, hi))) if lo < hi => {
-                self.saw_generation(generation);
+                self.saw(check, ino, generation, order);
                 self.erases.push((generation, order, lo..hi));
             }
             _ => {
@@ -64,7 +64,7 @@ impl FileRows {
             self.unreadable = true;
             return check.problems.add(rule::LOG_DECODE, format!("inode {ino}: log key {rest:?}"));
         };
-        self.saw_generation(generation);
+        self.saw(check, ino, generation, order);
         let extents = match write_log::decode(region, value) {
             Ok(extents) => extents,
             Err(error) => {
@@ -87,9 +87,18 @@ impl FileRows {
         }
     }
 
-    fn saw_generation(&mut self, generation: u64) {
+    /// A pack or erase of a generation, with its place in the order of paint.
+    fn saw(&mut self, check: &mut Check, ino: Ino, generation: u64, order: Order) {
         if !self.generations.contains(&generation) {
             self.generations.push(generation);
+        }
+        let (incarnation, version) = place(order);
+        if (incarnation, version) > check.newest {
+            let text = format!(
+                "inode {ino}: log or erase of incarnation {incarnation}, version {}; the store is at {} and {}",
+                version.0, check.newest.0, check.newest.1.0
+            );
+            check.problems.add(rule::LOG_ORDER, text);
         }
     }
 
@@ -167,6 +176,12 @@ impl FileRows {
             check.problems.add(rule::USAGE, text);
         }
     }
+}
+
+/// Incarnation and version of a place in the order of paint.
+fn place(order: Order) -> (u32, Version) {
+    let [a, b, c, d, version @ .., _, _, _, _] = order;
+    (u32::from_be_bytes([a, b, c, d]), Version(u64::from_be_bytes(version)))
 }
 
 /// The first part of a range that no cover covers.

@@ -30,6 +30,7 @@ mod volume;
 use crate::error::FsResult;
 use crate::meta::txn::Volume;
 use crate::port::control::CheckReport;
+use crate::port::meta_kv::Version;
 use crate::task::Cx;
 use garbage::Garbage;
 use inodes::Inodes;
@@ -40,6 +41,8 @@ use segments::Segments;
 /// What is known of the volume while it is read.
 #[derive(Default)]
 struct Check {
+    /// The incarnation and version at which the check began: no log is newer.
+    newest: (u32, Version),
     problems: Problems,
     garbage: Garbage,
     inodes: Inodes,
@@ -55,7 +58,8 @@ struct Check {
 /// When a store does not answer. What it answers never is an error: that is what the report is for.
 pub async fn check(cx: &Cx, volume: &Volume, data: bool) -> FsResult<CheckReport> {
     let store = Store { cx, volume };
-    let mut check = Check::default();
+    let newest = (volume.incarnation, store.version().await?);
+    let mut check = Check { newest, ..Check::default() };
     volume::check_record(&store, &mut check).await?;
     volume::check_families(&store, &mut check).await?;
     garbage::load(&store, &mut check).await?;

@@ -44,6 +44,8 @@ rules! {
     LOG_DECODE = "log-decode";
     /// Every log pack and erase is of the current data generation or of one that waits for reclaim.
     LOG_GENERATION = "log-generation";
+    /// No log pack or erase is newer than the store: it would hide every later write.
+    LOG_ORDER = "log-order";
     /// No byte is visible beyond the size.
     BEYOND_SIZE = "beyond-size";
     /// An inode's counters are the entries of its log and the bytes of log and inline data.

@@ -1,8 +1,10 @@
 //! Reading the key space page by page.
 
 use crate::error::{FsError, FsResult};
+use crate::meta::key;
 use crate::meta::txn::{Volume, one, rows, transact, value};
-use crate::port::meta_kv::{Key, KeyRange, Value, Values};
+use crate::port::Point;
+use crate::port::meta_kv::{Key, KeyRange, Value, Values, Version};
 use crate::task::Cx;
 use alloc::vec::Vec;
 
@@ -48,6 +50,17 @@ impl Store<'_> {
             txn.read_all(wants).await
         });
         Ok(values?.into_iter().map(value).collect())
+    }
+
+    /// The store's version now.
+    pub(super) async fn version(&self) -> FsResult<Version> {
+        let (read, point) = transact!(self.cx, self.volume, |txn| {
+            txn.read([one(key::volume()).snapshot()]).await
+        });
+        match (read?, point) {
+            (_, Point::Snapshot(version)) => Ok(version),
+            _ => Err(FsError::Damaged),
+        }
     }
 
     /// The value of one key.

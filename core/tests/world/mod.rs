@@ -82,8 +82,14 @@ impl World {
 
     /// The same volume under a new machine, as after a restart.
     pub(crate) fn remount(&mut self) {
+        self.remount_with(|_| ());
+    }
+
+    /// The same volume under a new machine with another configuration.
+    pub(crate) fn remount_with(&mut self, edit: impl FnOnce(&mut ClientConfig)) {
         let mut config = self.client.config().clone();
         config.session = SessionId(config.session.0 + 1);
+        edit(&mut config);
         self.client = Client::new(config);
         self.commits_left = u64::MAX;
         assert!(matches!(self.control(Control::Mount), Answer::Mounted(_)));
@@ -211,8 +217,10 @@ impl World {
                 let bounds =
                     (Bound::Included(range.begin.to_vec()), Bound::Excluded(range.end.to_vec()));
                 let all = self.kv.range(bounds).map(|(k, v)| (Key::new(k), v.clone()));
-                let mut rows: Vec<_> = if reverse { all.rev().collect() } else { all.collect() };
                 let limit = limit.min(self.rows_max) as usize;
+                let some = limit.saturating_add(1);
+                let mut rows: Vec<_> =
+                    if reverse { all.rev().take(some).collect() } else { all.take(some).collect() };
                 let more = rows.len() > limit;
                 rows.truncate(limit);
                 Values::Rows { rows, more }
