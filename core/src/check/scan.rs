@@ -34,7 +34,7 @@ impl Store<'_> {
     pub(super) async fn page(&self, scan: &mut Scan) -> FsResult<Option<Vec<(Key, Value)>>> {
         let Some(range) = scan.rest.take() else { return Ok(None) };
         let (page, _) = transact!(self.cx, self.volume, |txn| {
-            let [page] = txn.read([rows(range.clone(), PAGE_ROWS).snapshot()]).await?;
+            let [page] = txn.read([rows(range.clone(), PAGE_ROWS).snapshot().short()]).await?;
             Ok(page)
         });
         let Values::Rows { rows, more } = page? else { return Err(FsError::Damaged) };

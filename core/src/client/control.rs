@@ -14,13 +14,13 @@ use crate::meta::ops::format::format;
 use crate::meta::ops::inspect::inspect;
 use crate::meta::ops::volume::{self, Found};
 use crate::meta::record::{FORMAT, Pair, VolumeRecord};
-use crate::meta::txn::{Volume, transact};
+use crate::meta::txn::{Volume, sync, transact};
 use crate::port::control::{Answer, Control, FormatOptions, Status, VolumeInfo};
 use crate::port::kernel::{Reply, StatFs};
 use crate::port::meta_kv::KvTraits;
 use crate::port::page_store::{PageReply, PageRequest, Space};
 use crate::port::{Effect, Point};
-use crate::task::{Ask, Cx};
+use crate::task::Cx;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
@@ -99,8 +99,8 @@ impl Client {
     /// Answers once everything committed so far is durable.
     fn answer_durably(&mut self, id: RequestId, answer: Answer) {
         self.spawn(id, move |cx| async move {
-            let told = cx.ask(Ask::Sync).await;
-            done(move |client| match client.synced(told) {
+            let synced = sync(&cx).await;
+            done(move |client| match client.synced(synced) {
                 Ok(()) => client.answer(id, answer),
                 Err(error) => client.answer(id, Answer::Failed(error)),
             })
@@ -147,12 +147,12 @@ impl Client {
         let last = matches!(answer, Answer::Unmounted);
         self.spawn(id, move |cx| async move {
             let settled = settle_all(&cx).await;
-            let told = cx.ask(Ask::Sync).await;
+            let synced = sync(&cx).await;
             done(move |client| {
                 if last {
                     client.phase = Phase::Stopped;
                 }
-                let result = settled.and(client.synced(told));
+                let result = settled.and(client.synced(synced));
                 let answer = result.map_or_else(Answer::Failed, |()| answer);
                 if last { client.stop(id, answer) } else { client.answer(id, answer) }
             })

@@ -7,10 +7,9 @@ use crate::id::{Handle, Ino, RequestId};
 use crate::meta::name::COOKIE_PARENT;
 use crate::meta::ops::lookup::getattr;
 use crate::meta::ops::readdir::{Listed, readdir};
-use crate::meta::txn::transact;
+use crate::meta::txn::{sync, transact};
 use crate::port::Point;
 use crate::port::kernel::{DirEntry, Opened, Reply};
-use crate::task::Ask;
 use alloc::vec::Vec;
 
 impl Client {
@@ -104,9 +103,9 @@ impl Client {
             return self.fail(id, error);
         }
         self.spawn(id, move |cx| async move {
-            let told = cx.ask(Ask::Sync).await;
+            let synced = sync(&cx).await;
             done(move |client| {
-                let result = client.synced(told);
+                let result = client.synced(synced);
                 client.reply_done(id, result, Point::Step);
             })
         });

@@ -7,7 +7,7 @@ use crate::error::{FsError, FsResult};
 use crate::id::{Handle, Ino, RequestId};
 use crate::meta::attrs::Attrs;
 use crate::meta::ops::load::load_file;
-use crate::meta::txn::transact;
+use crate::meta::txn::{sync, transact};
 use crate::port::kernel::{OpenFlags, Opened, Operation, Reply, Request, S_IFREG, SetAttr};
 use crate::port::{Point, kernel::Caller};
 use crate::task::{Ask, Cx};
@@ -171,9 +171,9 @@ impl Client {
         self.pin(ino);
         self.spawn(id, move |cx| async move {
             let settled = cx.settle(ino).await;
-            let told = cx.ask(Ask::Sync).await;
+            let synced = sync(&cx).await;
             done(move |client| {
-                let synced = client.synced(told);
+                let synced = client.synced(synced);
                 let seen = client.inodes.take_error(handle);
                 client.reply_done(id, settled.map(|_| ()).and(synced).and(seen), Point::Step);
                 client.unpin(ino);

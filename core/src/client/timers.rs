@@ -1,11 +1,15 @@
 //! When the machine wants to be woken.
 
-use super::Client;
 use super::tasks::{TaskId, done};
-use crate::port::meta_kv::{KvReply, KvRequest};
-use crate::task::{Ask, Told};
+use super::{Client, Phase};
+use crate::error::FsResult;
+use crate::meta::txn::sync;
+use crate::port::Severity;
+use crate::port::meta_kv::{KvReply, KvRequest, Version};
+use crate::task::Told;
 use crate::time::Instant;
 use alloc::collections::BTreeMap;
+use alloc::format;
 use core::time::Duration;
 
 /// Why to wake.
@@ -87,11 +91,11 @@ impl Client {
         }
         self.log.syncing = true;
         self.spawn_own(|cx| async move {
-            let told = cx.ask(Ask::Sync).await;
+            let synced = sync(&cx).await;
             done(move |client| {
                 client.log.syncing = false;
                 // A failure was reported; whoever calls fsync meanwhile is told.
-                let result = client.synced(told);
+                let result = client.synced(synced);
                 if result.is_err() || client.log.durable < client.log.committed {
                     client.arm_sync();
                 }
@@ -110,27 +114,20 @@ impl Client {
     }
 
     /// Takes note of a finished sync, and of what may be deleted now.
-    pub(super) fn synced(&mut self, told: Told) -> crate::error::FsResult<()> {
-        match told {
-            Told::Kv(Ok(KvReply::Durable(version))) => {
+    pub(super) fn synced(&mut self, synced: FsResult<Version>) -> FsResult<()> {
+        match synced {
+            Ok(version) => {
                 self.log.durable = self.log.durable.max(version);
-                if !matches!(self.phase, super::Phase::Stopped) {
+                if !matches!(self.phase, Phase::Stopped) {
                     self.delete_dead_segments();
                 }
                 Ok(())
             }
-            Told::Kv(Err(error)) => {
-                let error = match error.into() {
-                    crate::error::FsError::NoSpace => crate::error::FsError::NoSpace,
-                    _ => crate::error::FsError::Damaged,
-                };
-                self.report(
-                    crate::port::Severity::Error,
-                    alloc::format!("commits could not be made durable: {error:?}"),
-                );
+            Err(error) => {
+                let text = format!("commits could not be made durable: {error:?}");
+                self.report(Severity::Error, text);
                 Err(error)
             }
-            _ => Err(crate::error::FsError::Damaged),
         }
     }
 }

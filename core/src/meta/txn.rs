@@ -57,22 +57,29 @@ impl Volume {
 pub struct Want {
     read: Read,
     conflict: bool,
+    /// Fewer rows than asked for will do.
+    short: bool,
 }
 
 /// One key, relied on.
 pub fn one(key: Key) -> Want {
-    Want { read: Read::Get(key), conflict: true }
+    Want { read: Read::Get(key), conflict: true, short: false }
 }
 
-/// The first rows of a range, relied on.
+/// The first rows of a range, relied on. All of them, also when the store answers in parts.
 pub fn rows(range: KeyRange, limit: u32) -> Want {
-    Want { read: Read::Range { range, limit, reverse: false }, conflict: true }
+    Want { read: Read::Range { range, limit, reverse: false }, conflict: true, short: false }
 }
 
 impl Want {
     /// The same read, but nothing relies on it staying so.
     pub fn snapshot(self) -> Want {
         Want { conflict: false, ..self }
+    }
+
+    /// The same read, but one part of it is enough: whoever asks goes on from its last row.
+    pub fn short(self) -> Want {
+        Want { short: true, ..self }
     }
 }
 
@@ -147,6 +154,7 @@ impl<'a> Txn<'a> {
                 .iter()
                 .zip(&*values)
                 .enumerate()
+                .filter(|(_, (want, _))| !want.short)
                 .filter_map(|(n, (want, got))| Some((n, remainder(&want.read, got)?)))
                 .collect();
             if rest.is_empty() {
@@ -172,6 +180,7 @@ impl<'a> Txn<'a> {
             let want = Want {
                 read: Read::Range { range: rest.clone(), limit: RANGE_ROWS, reverse: false },
                 conflict,
+                short: true,
             };
             let [Values::Rows { rows, more }] = self.read([want]).await? else {
                 unreachable!("a get answered a range")
@@ -406,6 +415,19 @@ fn stamp_slot(slot: &Key, mark: u64) -> Mutation {
     let mut value = vec![0; SLOT_LEN];
     value[..8].copy_from_slice(&mark.to_be_bytes());
     Mutation::SetStampedValue { key: slot.clone(), value: Bytes::from(value), stamp_at: 8 }
+}
+
+/// Makes everything that was committed so far durable, however often the store has to be asked.
+/// Returns the version up to which everything is.
+pub async fn sync(cx: &Cx) -> FsResult<Version> {
+    let mut backoff = Backoff::patient(cx);
+    loop {
+        match cx.ask(Ask::Sync).await {
+            Told::Kv(Ok(KvReply::Durable(version))) => return Ok(version),
+            Told::Kv(Err(error)) => backoff.wait(error).await?,
+            _ => return Err(FsError::Damaged),
+        }
+    }
 }
 
 /// Finds out whether the commit with this mark happened. `None`: it did not, and never will, because

@@ -53,7 +53,7 @@ pub async fn link(
     }
     txn.set(key::back_link(ino, dir, cookie), Bytes::new());
     core.nlink += 1;
-    core.ctime = now;
+    core.ctime = core.ctime.max(now);
     txn.set(key::inode(ino, tag::CORE), core.encode());
     let dentry = Dentry { ino, kind: core.kind(), name: name.clone() };
     txn.set(key::dentry(dir, cookie), dentry.encode());

@@ -47,7 +47,7 @@ fn named_core(value: Option<Value>) -> FsResult<Core> {
 fn touch_dir(txn: &mut Txn<'_>, dir: Ino, core: &mut Core, now: WallTime, change: Pair) {
     if core.has(flag::MTIME_SET) {
         core.put(flag::MTIME_SET, false);
-        core.ctime = now;
+        core.ctime = core.ctime.max(now);
         txn.set(key::inode(dir, tag::CORE), core.encode());
         txn.set(key::inode(dir, tag::MTIME), time_value(now));
     } else {

@@ -45,7 +45,7 @@ pub async fn readdir(
         .read([
             one(key::inode(dir, tag::CORE)).snapshot(),
             one(key::inode(dir, tag::PARENT)).snapshot(),
-            rows(key::dentries_after(dir, after), limit).snapshot(),
+            rows(key::dentries_after(dir, after), limit).snapshot().short(),
         ])
         .await?;
     let core = Core::decode(&value(core).ok_or(FsError::Stale)?)?;

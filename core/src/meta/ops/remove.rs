@@ -75,7 +75,7 @@ pub(super) async fn drop_name(
         forget_link(txn, ino, &mut core, gone).await?;
     }
     core.nlink = core.nlink.checked_sub(1).ok_or(FsError::Damaged)?;
-    core.ctime = now;
+    core.ctime = core.ctime.max(now);
     txn.set(key::inode(ino, tag::CORE), core.encode());
     let last = core.nlink == 0;
     if last {
@@ -123,7 +123,7 @@ pub(super) async fn drop_dir(
         return Err(FsError::NotEmpty);
     }
     core.nlink = 0;
-    core.ctime = now;
+    core.ctime = core.ctime.max(now);
     txn.set(key::inode(ino, tag::CORE), core.encode());
     condemn(txn, ino);
     Ok(())

@@ -258,6 +258,6 @@ fn put_name(txn: &mut Txn<'_>, end: End, (dir, cookie, name): (Ino, u64, &Bytes)
     if (core.home, core.home_cookie) == (old_dir, old_cookie) {
         (core.home, core.home_cookie) = (dir, cookie);
     }
-    core.ctime = now;
+    core.ctime = core.ctime.max(now);
     txn.set(key::inode(ino, tag::CORE), core.encode());
 }

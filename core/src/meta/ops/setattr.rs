@@ -42,7 +42,8 @@ pub async fn setattr(
     }
     owner_and_mode(&mut attrs, set);
     times(txn, ino, &mut attrs, set, now);
-    attrs.core.ctime = now;
+    // A clock that was put back must not hide a change.
+    attrs.core.ctime = now.max(attrs.ctime());
     attrs.ctime = None;
     txn.clear(key::inode(ino, tag::CTIME));
     txn.set(key::inode(ino, tag::CORE), attrs.core.encode());
@@ -69,8 +70,10 @@ fn times(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, set: &SetAttr, now: Wal
         txn.set(key::inode(ino, tag::ATIME), time_value(atime));
     }
     // A truncate changes data, also when the caller does not say so.
-    let mtime = set.mtime.or(set.size.map(|_| SetTime::Now)).map(at);
-    if let Some(mtime) = mtime {
+    let implied = set
+        .size
+        .map(|_| if attrs.core.has(flag::MTIME_SET) { now } else { now.max(attrs.mtime()) });
+    if let Some(mtime) = set.mtime.map(at).or(implied) {
         attrs.mtime = Some(mtime);
         attrs.core.put(flag::MTIME_SET, mtime > now);
         txn.set(key::inode(ino, tag::MTIME), time_value(mtime));
