@@ -127,8 +127,10 @@ impl Judge {
         let mut mirror = self.mirror.clone();
         for (index, change) in changes.iter().enumerate() {
             let tag = tag(index);
-            let done =
-                mirror.apply(&change.record.op, change.record.caller, tag).map_err(|error| {
+            let answer = reply_attr(&change.record.reply).map(|a| a.ino);
+            let done = mirror
+                .apply_answered(&change.record.op, change.record.caller, answer, tag)
+                .map_err(|error| {
                     let text = format!(
                         "{} succeeded at place {} ({:?}, {}..={}) where the model says {error:?}",
                         brief(&change.record.op),
@@ -372,8 +374,9 @@ fn tag(index: usize) -> Time {
 
 /// Makes a change again that was made before.
 pub fn redo(mirror: &mut Mirror, change: &Placed<'_>, index: usize) {
+    let answer = reply_attr(&change.record.reply).map(|a| a.ino);
     let done = mirror
-        .apply(&change.record.op, change.record.caller, tag(index))
+        .apply_answered(&change.record.op, change.record.caller, answer, tag(index))
         .expect("it worked the first time");
     if let (Some(made), Some(attr)) = (done.made, reply_attr(&change.record.reply)) {
         mirror.nodes.insert(attr.ino, made);
@@ -397,8 +400,8 @@ fn stamps(record: &Record, ino: Ino, after: &vellum_model::Attr, tag: Time) -> V
             None => {}
         }
         match set.atime {
-            Some(SetTime::Now) => stamps.push(Stamp::SetAccessed(span)),
-            Some(SetTime::At(at)) => stamps.push(Stamp::SetAccessed(Span::at(at))),
+            Some(SetTime::Now) => stamps.push(Stamp::SetAccessed(span, record.asked)),
+            Some(SetTime::At(at)) => stamps.push(Stamp::SetAccessed(Span::at(at), record.asked)),
             None => {}
         }
         if after.ctime == tag {

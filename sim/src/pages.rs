@@ -53,6 +53,11 @@ impl SimPages {
         &self.violations
     }
 
+    /// There is room again.
+    pub fn grow(&mut self) {
+        self.capacity = 1 << 40;
+    }
+
     /// Segments stored.
     pub fn len(&self) -> usize {
         self.segments.len()

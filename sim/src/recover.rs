@@ -209,17 +209,17 @@ fn check_contents(
     try_all(&mirror, &mut windows, None);
     for (index, change) in changes.iter().enumerate() {
         redo(&mut mirror, change, index);
-        let whose = content_of(&change.record.op).or_else(|| made(change));
+        let whose = content_changed(change).or_else(|| made(change));
         if let Some(ino) = whose
             && let Some(window) = windows.get_mut(&ino)
         {
-            window.count += usize::from(content_of(&change.record.op).is_some());
+            window.count += usize::from(content_changed(change).is_some());
             try_all(&mirror, &mut windows, Some(ino));
         }
     }
     let last = mirror.clone();
     for u in &epoch.unanswered {
-        if let Some(ino) = content_of(&u.op)
+        if let Some(ino) = content_of(&u.op).or_else(|| emptied(&mirror, &u.op))
             && mirror.apply(&u.op, u.caller, crate::replay::time(u.wall)).is_ok()
         {
             try_all(&mirror, &mut windows, Some(ino));
@@ -234,7 +234,7 @@ fn check_contents(
                 window.count,
                 differs(&last, *ino, found)
             );
-            for change in changes.iter().filter(|c| content_of(&c.record.op) == Some(*ino)) {
+            for change in changes.iter().filter(|c| content_changed(c) == Some(*ino)) {
                 let side = if change.place <= cut { "" } else { " (after the cut)" };
                 text.push_str(&format!(
                     "\n    at {}{side} {}",
@@ -252,7 +252,7 @@ fn window(ino: Ino, changes: &[Placed<'_>], epoch: &Epoch, cut: Place) -> Window
     let mut window = Window { least: 0, most: None, count: 0, matched: false, seen: false };
     let mut count = 0;
     let promises = promises(ino, epoch);
-    for change in changes.iter().filter(|c| content_of(&c.record.op) == Some(ino)) {
+    for change in changes.iter().filter(|c| content_changed(c) == Some(ino)) {
         let truncation = !matches!(change.record.op, Operation::Write { .. });
         if truncation && change.place > cut && window.most.is_none() {
             window.most = Some(count);
@@ -284,6 +284,25 @@ fn content_of(op: &Operation) -> Option<Ino> {
     match op {
         Operation::Write { ino, data, .. } if !data.is_empty() => Some(*ino),
         Operation::SetAttr { ino, set, .. } if set.size.is_some() => Some(*ino),
+        _ => None,
+    }
+}
+
+/// The file whose content a change that succeeded changed; O_TRUNC counts, also for a new file.
+fn content_changed(change: &Placed<'_>) -> Option<Ino> {
+    match &change.record.op {
+        Operation::Create { flags, .. } if flags.truncates() => made(change),
+        op => content_of(op),
+    }
+}
+
+/// The file that an unanswered O_TRUNC may have emptied.
+fn emptied(mirror: &Mirror, op: &Operation) -> Option<Ino> {
+    match op {
+        Operation::Create { parent, name, flags, .. } if flags.truncates() => {
+            let found = mirror.node(*parent).and_then(|dir| mirror.found(dir, name)).ok()??;
+            mirror.ino(found)
+        }
         _ => None,
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use vellum_core::id::Ino;
+use vellum_core::limits::FILE_SIZE_MAX;
 use vellum_core::port::kernel::{
     self, Operation, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK,
 };
@@ -43,10 +44,30 @@ impl Mirror {
         self.nodes.iter().find(|(_, n)| **n == node).map(|(ino, _)| *ino)
     }
 
-    /// Makes the change of a request that succeeded, stamped with `now`.
+    /// Makes the change of a request that succeeded and answered with `ino`, stamped with `now`.
     ///
     /// # Errors
     /// Why it cannot have succeeded in this state.
+    pub fn apply_answered(
+        &mut self,
+        op: &Operation,
+        by: kernel::Caller,
+        ino: Option<Ino>,
+        now: Time,
+    ) -> Result<Change, Error> {
+        // A CREATE that found a file opened it under its name and emptied it later, whatever its name is then.
+        match (op, ino.and_then(|ino| self.nodes.get(&ino))) {
+            (Operation::Create { flags, .. }, Some(found)) => {
+                self.open_existing(*found, *flags, now)
+            }
+            _ => self.apply(op, by, now),
+        }
+    }
+
+    /// Makes the change of a request, stamped with `now`.
+    ///
+    /// # Errors
+    /// Why it cannot succeed in this state.
     pub fn apply(
         &mut self,
         op: &Operation,
@@ -251,6 +272,12 @@ impl Mirror {
                 one(self.fs.lookup(self.node(*parent)?, name).err())
             }
             Operation::ReadLink { ino } => one(self.fs.readlink(self.node(*ino)?).err()),
+            // An append that does not fit as a whole may be refused: the kernel cuts only what it sees coming.
+            Operation::Write { ino, data, .. }
+                if self.fs.getattr(self.node(*ino)?)?.size + data.len() as u64 > FILE_SIZE_MAX =>
+            {
+                Ok(vec![Error::TooBig])
+            }
             Operation::SetAttr { .. } | Operation::Write { .. } => {
                 let error = self.clone().apply(op, by, Time::default()).err();
                 Ok(error

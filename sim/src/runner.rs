@@ -201,6 +201,7 @@ impl Run {
     fn finish(&mut self) -> Outcome<()> {
         self.world.armed = false;
         self.world.link.heal();
+        self.world.pages.grow();
         self.close_everything()?;
         match self.world.control(Control::Sync)? {
             Answer::Synced => {}

@@ -38,8 +38,8 @@ pub enum Stamp {
     SetModified(Span),
     /// mtime was set to a time after the clock.
     SetFuture(WallTime),
-    /// atime was set.
-    SetAccessed(Span),
+    /// atime was set by a request that was asked then. A read that overlaps it may win.
+    SetAccessed(Span, Place),
 }
 
 /// What the clock said while a request was under way: its operation stamps some time of it.
@@ -155,7 +155,7 @@ impl Times {
                 Stamp::Modified(t)
                 | Stamp::Changed(t)
                 | Stamp::SetModified(t)
-                | Stamp::SetAccessed(t) => t,
+                | Stamp::SetAccessed(t, _) => t,
                 Stamp::SetFuture(t) => Span::at(t),
             });
         }
@@ -186,7 +186,7 @@ impl Times {
                 }
                 Stamp::SetModified(time) => (now, future) = (time, false),
                 Stamp::SetFuture(time) => (now, future) = (Span::at(time), true),
-                Stamp::Changed(_) | Stamp::SetAccessed(_) => continue,
+                Stamp::Changed(_) | Stamp::SetAccessed(..) => continue,
             }
             if *at <= asked {
                 (low, high) = (now.from, now.to);
@@ -214,10 +214,10 @@ impl Times {
         let mut allowed = self.atimes.clone();
         let mut since = 0;
         for (at, stamp) in self.stamps.iter().filter(|(at, _)| *at <= answered) {
-            if let Stamp::SetAccessed(time) = *stamp {
+            if let Stamp::SetAccessed(time, begun) = *stamp {
                 if *at <= asked {
                     allowed.clear();
-                    since = *at;
+                    since = begun;
                 }
                 allowed.push(time);
             }
