@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod conformance;
+mod disk;
 pub mod embedded;
 pub mod pages;
 pub mod volume;

@@ -3,7 +3,8 @@
 //! ```text
 //! VELLUM      what this is: format version and volume id, as text
 //! LOCK        held while the volume is open; names the holder's process
-//! meta.redb   the metadata store
+//! meta.redb   the metadata store, and
+//! *.log       what was committed since it was written last
 //! pages/      the page files
 //! ```
 //!

@@ -9,6 +9,7 @@
 //! while it is held.
 
 pub mod kv;
+pub mod medium;
 pub mod pages;
 
 /// Access to state that several threads share. `with` is short: it only touches memory.

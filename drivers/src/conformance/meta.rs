@@ -225,7 +225,8 @@ pub fn atomics_follow_foundationdb(store: &dyn MetaStore) {
         operand: SmallVec::from_slice(operand),
     };
     let (add, max) = (AtomicOp::Add, AtomicOp::Max);
-    let cases: [(Option<&[u8]>, AtomicOp, &[u8], &[u8]); 9] = [
+    type Case<'a> = (Option<&'a [u8]>, AtomicOp, &'a [u8], &'a [u8]);
+    let cases: [Case<'_>; 9] = [
         (None, add, &[1, 2], &[1, 2]),
         (Some(&[255, 0]), add, &[1, 0], &[0, 1]),
         (Some(&[255, 255]), add, &[1, 0], &[0, 0]),

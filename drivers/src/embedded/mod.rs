@@ -2,12 +2,13 @@
 //!
 //! Reads and commits are memory-speed and never wait for the medium, except that a commit waits for
 //! a flush when the memory bound is reached. [`EmbeddedKv::sync`] is group commit: whoever comes first
-//! flushes for everybody who waits.
+//! writes the log for everybody who waits. A thread in the background gives layers to the engine.
 //!
 //! Tests: `tests/` of this crate (conformance, crashes), `core/src/local/kv/tests.rs`.
 
 mod engine;
 
+use crate::disk::{DiskFile, DiskMedium};
 use engine::{RedbEngine, RedbSnapshot};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +16,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread::JoinHandle;
 use vellum_core::local::Shared;
 use vellum_core::local::kv::{
-    Admission, Engine, EngineError, Flush, Store, StoreLimits, SyncStep, read,
+    Admission, Engine, EngineError, Flush, Store, StoreLimits, SyncStep, log, read,
 };
+use vellum_core::local::medium::MediumError;
 use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, ReadRound, Version};
 use vellum_core::port::page_store::PageError;
 
@@ -39,6 +41,9 @@ struct Inner {
     store: RwLock<Store<RedbSnapshot>>,
     engine: RedbEngine,
     barrier: RwLock<Option<Arc<dyn Barrier>>>,
+    logs: DiskMedium,
+    /// The log file that is written to. The store hands out one record at a time.
+    log_file: Mutex<Option<(u32, DiskFile)>>,
     flushes: Mutex<Flushes>,
     /// A flush has finished.
     finished: Condvar,
@@ -65,14 +70,20 @@ impl EmbeddedKv {
     /// [`EmbeddedKv::open`] with other bounds of memory.
     pub fn open_with(dir: &Path, limits: StoreLimits) -> Result<EmbeddedKv, EngineOpenError> {
         let (engine, durable) = RedbEngine::open(dir)?;
-        let first = Store::<RedbSnapshot>::first_version(durable);
-        let snapshot = engine
-            .apply(&Store::<RedbSnapshot>::first_batch(first))
-            .map_err(|error| EngineOpenError::from_engine(dir, error))?;
+        let fail = |error| EngineOpenError::from_engine(dir, error);
+        let log_fail = |error| fail(log_error(error));
+        let logs = DiskMedium::open(dir, ".log")
+            .map_err(|errno| fail(EngineError::Io(errno.raw_os_error())))?;
+        let replayed = log::replay(&logs, durable).map_err(log_fail)?;
+        let start = Store::<RedbSnapshot>::start(replayed);
+        let snapshot = engine.apply(&start.batch).map_err(fail)?;
+        log::remove_below(&logs, u32::MAX).map_err(log_fail)?;
         let inner = Arc::new(Inner {
-            store: RwLock::new(Store::new(snapshot, first, limits)),
+            store: RwLock::new(Store::new(snapshot, &start, limits)),
             engine,
             barrier: RwLock::new(None),
+            logs,
+            log_file: Mutex::new(None),
             flushes: Mutex::default(),
             finished: Condvar::new(),
             wake: Condvar::new(),
@@ -105,10 +116,10 @@ impl EmbeddedKv {
     /// Applies a write set. Not durable before a [`EmbeddedKv::sync`].
     pub fn commit(&self, request: CommitRequest) -> Result<Commit, KvError> {
         loop {
-            let (last, admission) = {
+            {
                 let mut store = self.inner.store.write().expect(POISONED);
                 match store.admission() {
-                    Admission::Wait => (store.last(), Admission::Wait),
+                    Admission::Wait => {}
                     admission => {
                         let commit = store.commit(request)?;
                         drop(store);
@@ -118,9 +129,8 @@ impl EmbeddedKv {
                         return Ok(commit);
                     }
                 }
-            };
-            debug_assert_eq!(admission, Admission::Wait);
-            self.sync(last)?;
+            }
+            self.inner.make_room()?;
         }
     }
 
@@ -137,7 +147,11 @@ impl EmbeddedKv {
 
     /// Makes everything durable and stops the background thread. Later calls still work.
     pub fn close(&self) -> Result<Version, KvError> {
-        let durable = self.sync(self.last());
+        let durable = self.sync(self.last()).and_then(|durable| {
+            // With nothing left in the log the next start is instant.
+            self.inner.flush()?;
+            Ok(durable)
+        });
         self.inner.flushes().closing = true;
         self.inner.wake.notify_all();
         if let Some(flusher) = self.flusher.lock().expect(POISONED).take() {
@@ -175,37 +189,89 @@ impl Inner {
             let seen = self.flushes().finished;
             match self.with_mut(|store| store.sync_step(up_to))? {
                 SyncStep::Durable(version) => return Ok(version),
-                SyncStep::Flush(flush) => self.perform(flush)?,
-                SyncStep::Wait => {
-                    let flushes = self.flushes();
-                    drop(
-                        self.finished
-                            .wait_while(flushes, |flushes| flushes.finished == seen)
-                            .expect(POISONED),
-                    );
-                }
+                SyncStep::Log(flush) => self.write_log(flush)?,
+                SyncStep::Wait => self.await_another(seen),
             }
         }
     }
 
-    /// Page bytes, then metadata, then everybody who waits.
-    fn perform(&self, mut flush: Flush) -> Result<(), KvError> {
-        let outcome = self.sync_pages(&mut flush).and_then(|()| self.engine.apply(&flush.batch));
-        drop(flush);
-        let flushed = self.with_mut(|store| store.finish_flush(outcome));
-        self.flushes().finished += 1;
-        self.finished.notify_all();
-        flushed.map(drop)
+    /// Page bytes, then the log, then everybody who waits.
+    fn write_log(&self, flush: log::LogFlush) -> Result<(), KvError> {
+        let mut mark_len = 0;
+        let outcome = self.sync_pages().and_then(|mark| {
+            mark_len = mark.len();
+            let mut file = self.log_file.lock().expect(POISONED);
+            log::write(&self.logs, &mut file, &flush, &mark).map_err(log_error)
+        });
+        let logged = self.with_mut(|store| store.finish_log(flush, mark_len, outcome));
+        self.finished();
+        logged.map(drop)
     }
 
-    fn sync_pages(&self, flush: &mut Flush) -> Result<(), EngineError> {
-        let barrier = self.barrier.read().expect(POISONED).clone();
-        let Some(barrier) = barrier else { return Ok(()) };
-        match barrier.sync_before() {
-            Ok(mark) => {
-                flush.batch.set_mark(mark);
-                Ok(())
+    /// Gives everything committed so far to the engine.
+    fn flush(&self) -> Result<(), KvError> {
+        loop {
+            let seen = self.flushes().finished;
+            let (flush, rest, failure) = self.with_mut(|store| {
+                let flush = store.begin_flush();
+                (flush, store.last() > store.flushed(), store.failure())
+            });
+            match (flush, failure) {
+                (_, Some(error)) => return Err(error),
+                (Some(flush), None) => self.perform(flush)?,
+                (None, None) if rest => self.await_another(seen),
+                (None, None) => return Ok(()),
             }
+        }
+    }
+
+    /// Waits for a flush, or performs it.
+    fn make_room(&self) -> Result<(), KvError> {
+        let seen = self.flushes().finished;
+        let (flush, failure) = self.with_mut(|store| (store.begin_flush(), store.failure()));
+        match (flush, failure) {
+            (_, Some(error)) => return Err(error),
+            (Some(flush), None) => self.perform(flush)?,
+            (None, None) => self.await_another(seen),
+        }
+        Ok(())
+    }
+
+    /// Waits until somebody finishes something after the count was `seen`.
+    fn await_another(&self, seen: u64) {
+        let same = |flushes: &mut Flushes| flushes.finished == seen;
+        drop(self.finished.wait_while(self.flushes(), same).expect(POISONED));
+    }
+
+    fn finished(&self) {
+        self.flushes().finished += 1;
+        self.finished.notify_all();
+    }
+
+    /// Page bytes, then the engine, then everybody who waits; the log of the layer goes.
+    fn perform(&self, mut flush: Flush) -> Result<(), KvError> {
+        let outcome = self.sync_pages().and_then(|mark| {
+            if !mark.is_empty() {
+                flush.batch.set_mark(mark);
+            }
+            self.engine.apply(&flush.batch)
+        });
+        drop(flush);
+        let flushed = self.with_mut(|store| store.finish_flush(outcome));
+        self.finished();
+        let flushed = flushed?;
+        if let Err(error) = log::remove_below(&self.logs, flushed.log_first) {
+            tracing::warn!(?error, "an old log stays; the next start removes it");
+        }
+        Ok(())
+    }
+
+    /// Makes page bytes durable; answers with the mark of the page store, empty without one.
+    fn sync_pages(&self) -> Result<bytes::Bytes, EngineError> {
+        let barrier = self.barrier.read().expect(POISONED).clone();
+        let Some(barrier) = barrier else { return Ok(bytes::Bytes::new()) };
+        match barrier.sync_before() {
+            Ok(mark) => Ok(mark),
             Err(PageError::NoSpace) => Err(EngineError::NoSpace),
             Err(PageError::Corrupt { .. }) => Err(EngineError::Corrupt),
             Err(PageError::Io | PageError::Missing | PageError::Unavailable) => {
@@ -243,5 +309,12 @@ impl Inner {
 
     fn flushes(&self) -> MutexGuard<'_, Flushes> {
         self.flushes.lock().expect(POISONED)
+    }
+}
+
+fn log_error(error: MediumError) -> EngineError {
+    match error {
+        MediumError::NoSpace => EngineError::NoSpace,
+        MediumError::Io => EngineError::Io(rustix::io::Errno::IO.raw_os_error()),
     }
 }

@@ -5,11 +5,9 @@
 //!
 //! Tests: `tests/` of this crate (conformance, crashes), `core/src/local/pages/tests.rs`.
 
-mod disk;
-
+use crate::disk::{DiskFile, DiskMedium};
 use crate::embedded::Barrier;
 use bytes::Bytes;
-use disk::{DiskFile, DiskMedium};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use std::path::{Path, PathBuf};
@@ -17,8 +15,9 @@ use std::sync::{Arc, Mutex, RwLock};
 use vellum_core::data::segment::{self, Head, decode_head};
 use vellum_core::id::{SegmentId, VolumeId};
 use vellum_core::local::Shared;
+use vellum_core::local::medium::MediumError;
 use vellum_core::local::pages::{
-    self, DEFAULT_FILE_BYTES, Mark, Pages, Place, RecoverError, Trouble, medium::MediumError,
+    self, DEFAULT_FILE_BYTES, Mark, Pages, Place, RecoverError, Trouble,
 };
 use vellum_core::port::page_store::{PageError, SegmentDraft, Space};
 
@@ -94,7 +93,7 @@ impl DiskPages {
             path: dir.to_path_buf(),
             cause: cause.to_string(),
         };
-        let medium = DiskMedium::open(dir).map_err(|error| io(error.into()))?;
+        let medium = DiskMedium::open(dir, ".pages").map_err(|error| io(error.into()))?;
         let recovered =
             pages::recover(&medium, volume, file_bytes, mark).map_err(|error| match error {
                 RecoverError::Mark => PagesOpenError::Mark { path: dir.to_path_buf() },

@@ -95,6 +95,11 @@ impl Layer {
         self.last
     }
 
+    /// Lifts the version of the layer, at a start.
+    pub(super) fn lift(&mut self, version: Version) {
+        self.last = self.last.max(version);
+    }
+
     /// Whether it holds a commit.
     pub(super) fn is_dirty(&self) -> bool {
         self.dirty

@@ -1,9 +1,10 @@
 //! FoundationDB's semantics over a plain ordered engine.
 //!
 //! Commits gather in memory, in a *layer* with every version of every key, which is also the window in
-//! which conflicts are found. A flush freezes the layer and gives it to the engine as one durable batch;
-//! commits go on into a new layer meanwhile. A crash loses whole layers from the end: what is left is a
-//! prefix of the commits.
+//! which conflicts are found. A sync appends the commits since the last one to a log and syncs one file
+//! ([`log`]). A flush, now and then, freezes the layer and gives it to the engine as one durable batch;
+//! commits go on into a new layer meanwhile, and the log of the layer goes. What a crash leaves is always
+//! a prefix of the commits.
 //!
 //! ```text
 //!   active layer    commits since the last freeze            changes under the lock
@@ -17,7 +18,7 @@
 //!
 //! Invariants: a commit is applied whole or not at all; versions only grow, over restarts too; a version
 //! at or above the oldest snapshot reads the same for as long as it reads at all; nothing is reported
-//! durable before the engine took it.
+//! durable before the log or the engine took it.
 //!
 //! Tests: `tests.rs` here (against a naive multi-version map), the conformance suite of the drivers, and
 //! the simulator.
@@ -25,6 +26,7 @@
 mod cut;
 mod engine;
 mod layer;
+pub mod log;
 mod ranges;
 mod read;
 mod store;
@@ -35,4 +37,4 @@ mod tests;
 pub use engine::{Batch, Engine, EngineError, Snapshot, Visit, Write};
 pub use layer::Operand;
 pub use read::read;
-pub use store::{Admission, Flush, Flushed, Store, StoreLimits, SyncStep};
+pub use store::{Admission, Flush, Flushed, Start, Store, StoreLimits, SyncStep};

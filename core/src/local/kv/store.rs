@@ -1,7 +1,8 @@
-//! The store's state: commits, conflicts, flushes, what is durable.
+//! The store's state: commits, conflicts, what is logged, what the engine has.
 
 use super::engine::{Batch, EngineError, Snapshot};
 use super::layer::Layer;
+use super::log::{LogFlush, Replayed, encode_commit};
 use super::read::{Below, View};
 use crate::limits::{KEY_MAX, TRANSACTION_MAX, VALUE_MAX};
 use crate::port::meta_kv::{
@@ -49,15 +50,23 @@ pub enum Admission {
 pub enum SyncStep {
     /// Nothing: everything up to this version is durable.
     Durable(Version),
-    /// Perform this flush, finish it, and ask again.
-    Flush(Flush),
-    /// Somebody else's flush is under way: ask again when it has finished.
+    /// Make everything the page store has taken so far durable, write this with [`super::log::write`],
+    /// call [`Store::finish_log`], and ask again. Page bytes come first, so that no durable metadata
+    /// names bytes that a crash could take away.
+    Log(LogFlush),
+    /// Somebody else's record is under way: ask again when it has finished.
     Wait,
 }
 
+/// How a run starts: see [`Store::start`].
+pub struct Start {
+    /// To be applied to the engine before the store is built: what only the log held.
+    pub batch: Batch,
+    log_file: u32,
+}
+
 /// A flush to be performed: make everything the page store has taken so far durable, then apply the
-/// batch, then call [`Store::finish_flush`]. Page bytes come first, so that no durable metadata names
-/// bytes that a crash could take away.
+/// batch, then call [`Store::finish_flush`].
 pub struct Flush {
     /// What the engine takes.
     pub batch: Batch,
@@ -65,8 +74,10 @@ pub struct Flush {
 
 /// A finished flush. It owns what nobody needs any more; drop it outside of the lock.
 pub struct Flushed<S> {
-    /// Everything up to here is durable.
+    /// The engine has everything up to here.
     pub version: Version,
+    /// Log files below this number are not needed any more.
+    pub log_first: u32,
     _retired: Vec<Generation<S>>,
 }
 
@@ -90,22 +101,46 @@ pub struct Store<S> {
     failed: Option<KvError>,
     /// The last flush found no space.
     full: bool,
+    log: Log,
+}
+
+/// The log's end, and what comes next.
+struct Log {
+    /// Commits that no record has.
+    body: Vec<u8>,
+    /// The version of the last commit before those.
+    taken: Version,
+    /// The version up to which records are durable.
+    durable: Version,
+    /// A record is being written.
+    writing: bool,
+    /// The file that records go into, and where it ends.
+    file: u32,
+    end: u64,
+    /// The file that records went into when the last layer was frozen.
+    frozen_file: u32,
+    /// How much of `body` belongs to the frozen layer, if no record took it.
+    frozen_body: Option<usize>,
 }
 
 impl<S: Snapshot> Store<S> {
-    /// The first version of a run, given the one that the engine holds. The host applies an empty batch
-    /// of this version before it builds the store, so that no later run starts at the same one.
-    pub fn first_version(durable: Version) -> Version {
-        Version(durable.0.saturating_add(RESTART_JUMP))
+    /// Begins a run over what the last one left in the log. Versions go on above every one that was
+    /// handed out, also to commits that a crash took; and the batch makes sure that no later run starts
+    /// at the same one.
+    pub fn start(mut replayed: Replayed) -> Start {
+        let first = replayed.last().0.saturating_add(RESTART_JUMP);
+        replayed.layer.lift(Version(first));
+        let mut batch = Batch::new(Arc::new(replayed.layer));
+        if let Some(mark) = replayed.mark.filter(|mark| !mark.is_empty()) {
+            batch.set_mark(mark);
+        }
+        Start { batch, log_file: replayed.next_file }
     }
 
-    /// An empty batch, for [`Store::first_version`].
-    pub fn first_batch(first: Version) -> Batch {
-        Batch::new(Arc::new(Layer::new(first)))
-    }
-
-    /// A store over the engine's state, of which `version` is on the medium.
-    pub fn new(snapshot: S, version: Version, limits: StoreLimits) -> Store<S> {
+    /// A store over the engine's state after the batch of `start`. All log files go.
+    pub fn new(snapshot: S, start: &Start, limits: StoreLimits) -> Store<S> {
+        let version = start.batch.version();
+        let file = start.log_file;
         Store {
             limits,
             active: Layer::new(version),
@@ -114,6 +149,16 @@ impl<S: Snapshot> Store<S> {
             history: VecDeque::from([Generation { snapshot, version, above: None }]),
             failed: None,
             full: false,
+            log: Log {
+                body: Vec::new(),
+                taken: version,
+                durable: version,
+                writing: false,
+                file,
+                end: 0,
+                frozen_file: file,
+                frozen_body: None,
+            },
         }
     }
 
@@ -124,7 +169,17 @@ impl<S: Snapshot> Store<S> {
 
     /// The newest version that survives a crash.
     pub fn durable(&self) -> Version {
+        self.log.durable.max(self.flushed())
+    }
+
+    /// The newest version that the engine has.
+    pub fn flushed(&self) -> Version {
         self.newest().version
+    }
+
+    /// Why nothing can be committed any more, if so.
+    pub fn failure(&self) -> Option<KvError> {
+        self.failed
     }
 
     /// The oldest version that can be read and committed against.
@@ -156,6 +211,7 @@ impl<S: Snapshot> Store<S> {
             self.check_conflicts(read_version, &request.read_conflicts)?;
         }
         let commit = Commit { version: Version(self.active.last().0 + 1), batch: 0 };
+        encode_commit(&mut self.log.body, &request.mutations);
         self.active.apply(commit, request.mutations, &request.write_conflicts);
         Ok(commit)
     }
@@ -170,7 +226,7 @@ impl<S: Snapshot> Store<S> {
         let generation = generation.ok_or(KvError::TooOld)?;
         let newest = generation.above.is_none();
         let layer = if newest { &self.frozen } else { &generation.above };
-        let active_from = self.frozen.as_ref().map_or(self.durable(), |frozen| frozen.last());
+        let active_from = self.frozen.as_ref().map_or(self.flushed(), |frozen| frozen.last());
         let below = Below { snapshot: generation.snapshot.clone(), layer: layer.clone(), version };
         let active = (newest && version > active_from).then_some(&self.active);
         Ok(View::new(below, active, reads))
@@ -184,7 +240,59 @@ impl<S: Snapshot> Store<S> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        Ok(self.begin_flush().map_or(SyncStep::Wait, SyncStep::Flush))
+        Ok(self.begin_log().map_or(SyncStep::Wait, SyncStep::Log))
+    }
+
+    /// Takes the commits that no record has. `None` while another record is being written.
+    fn begin_log(&mut self) -> Option<LogFlush> {
+        if self.log.writing {
+            return None;
+        }
+        let log = &mut self.log;
+        log.writing = true;
+        log.frozen_body = None;
+        let first = Version(log.taken.0 + 1);
+        log.taken = self.active.last();
+        Some(LogFlush {
+            file: log.file,
+            offset: log.end,
+            first,
+            last: log.taken,
+            body: core::mem::take(&mut log.body).into(),
+        })
+    }
+
+    /// Takes the outcome of the record that [`SyncStep::Log`] handed out; `mark_len` is the length of the
+    /// mark written with it. Without space the next sync tries it again, together with what came since.
+    /// Every other failure is final: what the log holds is unknown.
+    pub fn finish_log(
+        &mut self,
+        flush: LogFlush,
+        mark_len: usize,
+        outcome: Result<(), EngineError>,
+    ) -> Result<Version, KvError> {
+        assert!(self.log.writing, "a record that was not begun");
+        let log = &mut self.log;
+        log.writing = false;
+        match outcome {
+            Ok(()) => {
+                log.durable = flush.last;
+                if log.file == flush.file {
+                    log.end = flush.offset + flush.record_len(mark_len);
+                }
+                Ok(self.durable())
+            }
+            Err(error) => {
+                log.taken = Version(flush.first.0 - 1);
+                let mut body = Vec::from(flush.body);
+                body.append(&mut log.body);
+                log.body = body;
+                if error != EngineError::NoSpace {
+                    self.failed = Some(error.into());
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Freezes what was committed so far. `None` while another flush is under way, when there is nothing
@@ -199,6 +307,11 @@ impl<S: Snapshot> Store<S> {
             }
             let next = Layer::new(self.active.last());
             self.frozen = Some(Arc::new(core::mem::replace(&mut self.active, next)));
+            // Later records go into a new file, so that this layer's can go with it.
+            self.log.frozen_file = self.log.file;
+            self.log.file += 1;
+            self.log.end = 0;
+            self.log.frozen_body = Some(self.log.body.len()).filter(|_| !self.log.writing);
         }
         let layer = self.frozen.clone()?;
         self.flushing = true;
@@ -216,12 +329,18 @@ impl<S: Snapshot> Store<S> {
             Ok(snapshot) => {
                 self.full = false;
                 let layer = self.frozen.take();
-                let version = layer.as_ref().map_or(self.durable(), |layer| layer.last());
+                let version = layer.as_ref().map_or(self.flushed(), |layer| layer.last());
                 if let Some(newest) = self.history.back_mut() {
                     newest.above = layer;
                 }
                 self.history.push_back(Generation { snapshot, version, above: None });
-                Ok(Flushed { version, _retired: self.forget_history() })
+                if let Some(len) = self.log.frozen_body.take() {
+                    // The engine has these: no record is needed.
+                    self.log.body.drain(..len);
+                    self.log.taken = version;
+                }
+                let log_first = self.log.frozen_file + 1;
+                Ok(Flushed { version, log_first, _retired: self.forget_history() })
             }
             Err(EngineError::NoSpace) => {
                 self.full = true;

@@ -5,6 +5,7 @@ extern crate std;
 use super::*;
 use crate::limits::{KEY_MAX, TRANSACTION_MAX, VALUE_MAX};
 use crate::local::Shared;
+use crate::local::medium::{File, Medium, MediumError};
 use crate::port::meta_kv::{
     AtomicOp, Commit, CommitRequest, Key, KeyRange, KvError, Mutation, Read, ReadRound, Value,
     Values, Version,
@@ -84,10 +85,69 @@ impl Snapshot for MapSnapshot {
     }
 }
 
+/// Files whose content survives.
+#[derive(Clone, Default)]
+struct MemoryMedium(Rc<RefCell<BTreeMap<u32, MemoryFile>>>);
+
+#[derive(Clone, Default)]
+struct MemoryFile(Rc<RefCell<Vec<u8>>>);
+
+impl Medium for MemoryMedium {
+    type File = MemoryFile;
+
+    fn list(&self) -> Result<Vec<u32>, MediumError> {
+        Ok(self.0.borrow().keys().copied().collect())
+    }
+    fn create(&self, number: u32) -> Result<MemoryFile, MediumError> {
+        let file = MemoryFile::default();
+        assert!(self.0.borrow_mut().insert(number, file.clone()).is_none());
+        Ok(file)
+    }
+    fn open(&self, number: u32) -> Result<MemoryFile, MediumError> {
+        Ok(self.0.borrow()[&number].clone())
+    }
+    fn remove(&self, number: u32) -> Result<(), MediumError> {
+        self.0.borrow_mut().remove(&number).map(drop).ok_or(MediumError::Io)
+    }
+    fn sync(&self) -> Result<(), MediumError> {
+        Ok(())
+    }
+}
+
+impl File for MemoryFile {
+    fn len(&self) -> Result<u64, MediumError> {
+        Ok(self.0.borrow().len() as u64)
+    }
+    fn read(&self, offset: u64, len: usize) -> Result<Bytes, MediumError> {
+        let bytes = self.0.borrow();
+        let begin = (offset as usize).min(bytes.len());
+        Ok(Bytes::copy_from_slice(&bytes[begin..(begin + len).min(bytes.len())]))
+    }
+    fn write(&self, offset: u64, pieces: &[Bytes]) -> Result<(), MediumError> {
+        let mut bytes = self.0.borrow_mut();
+        bytes.resize(offset as usize, 0);
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        Ok(())
+    }
+    fn sync(&self) -> Result<(), MediumError> {
+        Ok(())
+    }
+    fn punch(&self, _: u64, _: u64) -> Result<(), MediumError> {
+        Ok(())
+    }
+    fn truncate(&self, len: u64) -> Result<(), MediumError> {
+        self.0.borrow_mut().truncate(len as usize);
+        Ok(())
+    }
+}
+
 struct World {
     engine: MapEngine,
     store: RefCell<Store<MapSnapshot>>,
     flush: Option<Flush>,
+    logs: MemoryMedium,
+    log_file: Option<(u32, MemoryFile)>,
+    log_flush: Option<log::LogFlush>,
     /// State after each version since the start, and what the commit wrote.
     states: Vec<(Rows, Vec<KeyRange>)>,
     first: Version,
@@ -114,6 +174,13 @@ enum Op {
     FinishFlush {
         full: bool,
     },
+    BeginLog,
+    FinishLog {
+        full: bool,
+    },
+    Restart {
+        torn: bool,
+    },
     Get {
         back: usize,
         key: Key,
@@ -129,15 +196,66 @@ enum Op {
 impl World {
     fn new(generations: usize) -> World {
         let engine = MapEngine::default();
-        let first = Store::<MapSnapshot>::first_version(Version(0));
-        let snapshot = engine.apply(&Store::<MapSnapshot>::first_batch(first)).unwrap();
-        let limits = StoreLimits { generations, ..StoreLimits::default() };
+        let logs = MemoryMedium::default();
+        let (store, first) = started(&engine, &logs, generations);
         World {
             engine,
-            store: RefCell::new(Store::new(snapshot, first, limits)),
+            store: RefCell::new(store),
             flush: None,
+            logs,
+            log_file: None,
+            log_flush: None,
             states: vec![(Rows::new(), Vec::new())],
             first,
+        }
+    }
+
+    /// A crash: what is durable is there, and nothing else.
+    fn restart(&mut self, torn: bool) {
+        let durable = self.store.borrow().durable();
+        if torn {
+            // A record that was being written, and did not arrive whole.
+            if let Some(flush) = self.log_flush.take() {
+                log::write(&self.logs, &mut self.log_file, &flush, b"mark").unwrap();
+                let (_, file) = self.log_file.take().unwrap();
+                let len = file.len().unwrap();
+                file.truncate(len - 1 - len % 3).unwrap();
+            }
+        }
+        let (store, first) = started(&self.engine, &self.logs, 2);
+        let rows = self.state(durable).clone();
+        assert!(first > self.at(0), "no version returns");
+        (self.flush, self.log_flush, self.log_file) = (None, None, None);
+        self.states = vec![(rows, Vec::new())];
+        self.first = first;
+        *self.store.borrow_mut() = store;
+    }
+
+    fn begin_log(&mut self) {
+        let step = self.store.borrow_mut().sync_step(Version(u64::MAX)).unwrap();
+        let caught_up = self.store.borrow().durable() == self.at(0);
+        match step {
+            SyncStep::Durable(version) => assert!(caught_up && version == self.at(0)),
+            SyncStep::Wait => assert!(self.log_flush.is_some()),
+            SyncStep::Log(flush) => {
+                assert!(self.log_flush.is_none(), "one at a time");
+                assert_eq!(flush.last(), self.at(0));
+                self.log_flush = Some(flush);
+            }
+        }
+    }
+
+    fn finish_log(&mut self, full: bool) {
+        let Some(flush) = self.log_flush.take() else { return };
+        let last = flush.last();
+        if !full {
+            log::write(&self.logs, &mut self.log_file, &flush, b"mark").unwrap();
+        }
+        let outcome = if full { Err(EngineError::NoSpace) } else { Ok(()) };
+        let finished = self.store.borrow_mut().finish_log(flush, 4, outcome);
+        match full {
+            true => assert_eq!(finished, Err(KvError::NoSpace)),
+            false => assert!(finished.unwrap() >= last),
         }
     }
 
@@ -162,6 +280,9 @@ impl World {
                 }
             }
             Op::FinishFlush { full } => self.finish_flush(full),
+            Op::BeginLog => self.begin_log(),
+            Op::FinishLog { full } => self.finish_log(full),
+            Op::Restart { torn } => self.restart(torn),
             Op::Get { back, key } => {
                 let version = self.at(back);
                 let expected = self.state(version).get(&key).cloned();
@@ -176,12 +297,13 @@ impl World {
         }
         let store = self.store.borrow();
         assert_eq!(store.last(), self.at(0));
-        assert!(store.durable() <= store.last() && store.oldest() <= store.durable());
-        assert_eq!(store.durable(), self.engine.version.get());
+        assert!(store.durable() <= store.last() && store.oldest() <= store.flushed());
+        assert!(store.flushed() <= store.durable());
+        assert_eq!(store.flushed(), self.engine.version.get());
         assert_eq!(
             **self.engine.rows.borrow(),
-            *self.state(store.durable()),
-            "a prefix is durable"
+            *self.state(store.flushed()),
+            "the engine's prefix"
         );
     }
 
@@ -224,7 +346,10 @@ impl World {
         let Some(flush) = self.flush.take() else { return };
         self.engine.full.set(full);
         let outcome = self.engine.apply(&flush.batch);
-        let finished = self.store.borrow_mut().finish_flush(outcome).map(|f| f.version);
+        let finished = self.store.borrow_mut().finish_flush(outcome).map(|flushed| {
+            log::remove_below(&self.logs, flushed.log_first).unwrap();
+            flushed.version
+        });
         match full {
             true => assert_eq!(finished, Err(KvError::NoSpace)),
             false => assert_eq!(finished, Ok(flush.batch.version())),
@@ -366,6 +491,9 @@ fn any_op() -> impl Strategy<Value = Op> {
         ),
         2 => Just(Op::BeginFlush),
         2 => (0u8..4).prop_map(|n| Op::FinishFlush { full: n == 0 }),
+        3 => Just(Op::BeginLog),
+        3 => (0u8..4).prop_map(|n| Op::FinishLog { full: n == 0 }),
+        1 => any::<bool>().prop_map(|torn| Op::Restart { torn }),
         4 => (0usize..12, any_key()).prop_map(|(back, key)| Op::Get { back, key }),
         6 => (0usize..12, any_range(), 0u32..8, any::<bool>()).prop_map(
             |(back, range, limit, reverse)| Op::Range { back, range, limit, reverse }
@@ -384,6 +512,20 @@ proptest! {
         let mut world = World::new(generations);
         ops.into_iter().for_each(|op| world.perform(op));
     }
+}
+
+fn started(
+    engine: &MapEngine,
+    logs: &MemoryMedium,
+    generations: usize,
+) -> (Store<MapSnapshot>, Version) {
+    let replayed = log::replay(logs, engine.version.get()).unwrap();
+    let start = Store::<MapSnapshot>::start(replayed);
+    engine.full.set(false);
+    let snapshot = engine.apply(&start.batch).unwrap();
+    log::remove_below(logs, u32::MAX).unwrap();
+    let limits = StoreLimits { generations, ..StoreLimits::default() };
+    (Store::new(snapshot, &start, limits), start.batch.version())
 }
 
 fn set(key: &str) -> CommitRequest {
@@ -422,22 +564,23 @@ fn sync_takes_the_next_flush_if_one_is_under_way() {
     let world = World::new(1);
     let mut store = world.store.borrow_mut();
     let first = store.commit(set("a")).unwrap().version;
-    let Ok(SyncStep::Flush(flush)) = store.sync_step(first) else { panic!() };
+    let Ok(SyncStep::Log(flush)) = store.sync_step(first) else { panic!() };
     let second = store.commit(set("b")).unwrap().version;
     assert!(matches!(store.sync_step(first), Ok(SyncStep::Wait)));
-    let snapshot = world.engine.apply(&flush.batch).unwrap();
-    assert_eq!(store.finish_flush(Ok(snapshot)).unwrap().version, first);
+    assert_eq!(store.finish_log(flush, 0, Ok(())), Ok(first));
     assert!(matches!(store.sync_step(first), Ok(SyncStep::Durable(v)) if v == first));
-    let Ok(SyncStep::Flush(flush)) = store.sync_step(Version(u64::MAX)) else { panic!() };
-    assert_eq!(flush.batch.version(), second, "a version not handed out yet is the newest");
+    let Ok(SyncStep::Log(flush)) = store.sync_step(Version(u64::MAX)) else { panic!() };
+    assert_eq!(flush.last(), second, "a version not handed out yet is the newest");
 }
 
 #[test]
 fn memory_bounds_are_announced_and_space_is_waited_for() {
     let engine = MapEngine::default();
-    let snapshot = engine.apply(&Store::<MapSnapshot>::first_batch(Version(9))).unwrap();
+    let replayed = log::replay(&MemoryMedium::default(), Version(9)).unwrap();
+    let start = Store::<MapSnapshot>::start(replayed);
+    let snapshot = engine.apply(&start.batch).unwrap();
     let limits = StoreLimits { soft: 1000, hard: 3000, ..StoreLimits::default() };
-    let mut store = Store::new(snapshot, Version(9), limits);
+    let mut store = Store::new(snapshot, &start, limits);
     let mut seen = vec![store.admission()];
     let mut n = 0;
     while store.admission() != Admission::Wait {
@@ -488,4 +631,40 @@ fn limits_are_the_ports() {
     let set = |n: usize| Mutation::Set { key: key(n + 1), value: value(VALUE_MAX) };
     let request = CommitRequest { mutations: (0..whole).map(set).collect(), ..Default::default() };
     assert_eq!(store.commit(request), Err(KvError::TooLarge));
+}
+
+/// Every torn end of a log gives the commits of the whole records before it.
+#[test]
+fn every_prefix_of_a_log_replays_to_a_prefix_of_the_commits() {
+    let mut world = World::new(2);
+    let mut ends = vec![(0, world.first)];
+    for n in 0..4 {
+        (0..=n).for_each(|m| {
+            assert!(world.store.borrow_mut().commit(set(&format!("{n}{m}"))).is_ok())
+        });
+        let step = world.store.borrow_mut().sync_step(Version(u64::MAX));
+        let Ok(SyncStep::Log(flush)) = step else { panic!() };
+        log::write(&world.logs, &mut world.log_file, &flush, b"mark").unwrap();
+        let last = flush.last();
+        world.store.borrow_mut().finish_log(flush, 4, Ok(())).unwrap();
+        ends.push((world.log_file.as_ref().unwrap().1.len().unwrap(), last));
+    }
+    let (_, file) = world.log_file.clone().unwrap();
+    let whole = file.read(0, usize::MAX / 2).unwrap();
+    for len in 0..=whole.len() {
+        file.write(0, &[whole.slice(..len)]).unwrap();
+        let replayed = log::replay(&world.logs, world.first).unwrap();
+        let expected = ends.iter().rev().find(|(end, _)| *end <= len as u64).unwrap().1;
+        assert_eq!(replayed.last(), expected, "{len} bytes");
+        assert_eq!(replayed.mark.is_some(), expected > world.first);
+        if len < whole.len() {
+            let mut bad = whole.to_vec();
+            bad[len] ^= 0x10;
+            file.write(0, &[bad.into()]).unwrap();
+            let replayed = log::replay(&world.logs, world.first).unwrap();
+            assert!(replayed.last() <= ends.iter().find(|(end, _)| *end > len as u64).unwrap().1);
+            assert!(ends.iter().any(|(_, last)| *last == replayed.last()), "whole records only");
+            assert!(replayed.last() < ends[4].1, "the damage at {len} was seen");
+        }
+    }
 }

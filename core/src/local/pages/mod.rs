@@ -2,7 +2,7 @@
 //!
 //! Owns: where segments lie, which bytes are durable, recovery at a start, the bytes of page files other
 //! than the segments themselves.
-//! Never does: system calls ([`medium`] is a trait), I/O under the lock.
+//! Never does: system calls ([`super::medium`] is a trait), I/O under the lock.
 //!
 //! **The durable mark.** A sync answers with a mark: for each unsealed file the end that the sync made
 //! durable and the holes below it (appends in flight or failed). The metadata store keeps the mark in the
@@ -18,7 +18,6 @@
 //! simulator.
 
 mod format;
-pub mod medium;
 mod ops;
 mod recover;
 mod state;

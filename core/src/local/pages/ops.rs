@@ -1,11 +1,11 @@
 //! What a page store does: state changes under the lock, calls outside of it.
 
 use super::format::{Mark, encode_header};
-use super::medium::{File, Medium, MediumError};
 use super::state::{Burial, Pages, Place, Room, SyncPlan};
 use crate::data::segment::{self, BadFrame, Frames, Head, decode_head, encode_head};
 use crate::id::{SegmentId, VolumeId};
 use crate::local::Shared;
+use crate::local::medium::{File, Medium, MediumError};
 use crate::port::page_store::{PageError, SegmentDraft};
 use alloc::vec;
 use bytes::Bytes;

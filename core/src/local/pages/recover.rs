@@ -3,10 +3,10 @@
 use super::format::{
     DeadMap, FIRST_RECORD, FileMark, Mark, PAGE, Record, decode_footer, footer_offset, is_header,
 };
-use super::medium::{File, Medium, MediumError};
 use super::state::{PageFile, Pages, Phase, Place};
 use crate::data::segment::{HEADER_LEN, Header, decode_head};
 use crate::id::{SegmentId, VolumeId};
+use crate::local::medium::{File, Medium, MediumError};
 use alloc::vec::Vec;
 
 /// What a start found.

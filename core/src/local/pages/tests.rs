@@ -3,12 +3,12 @@
 extern crate std;
 
 use super::format::{FIRST_RECORD, PAGE, Record, decode_footer, encode_footer};
-use super::medium::{File, Medium, MediumError};
 use super::state::Room;
 use super::*;
 use crate::data::segment::{encode_head, padding};
 use crate::id::{SegmentId, SessionId, VolumeId};
 use crate::local::Shared;
+use crate::local::medium::{File, Medium, MediumError};
 use crate::port::page_store::{PageError, SegmentDraft};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;

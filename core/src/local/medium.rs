@@ -1,9 +1,9 @@
-//! What page files ask of a medium: a directory of numbered files.
+//! What page files and logs ask of a medium: a directory of numbered files.
 
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A directory of page files.
+/// A directory of numbered files.
 pub trait Medium {
     /// An open file. Clones share it.
     type File: File;
@@ -20,7 +20,7 @@ pub trait Medium {
     fn sync(&self) -> Result<(), MediumError>;
 }
 
-/// An open page file. Several threads may read and write disjoint ranges at once.
+/// An open file. Several threads may read and write disjoint ranges at once.
 pub trait File: Clone {
     /// Its length.
     fn len(&self) -> Result<u64, MediumError>;

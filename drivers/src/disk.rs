@@ -1,4 +1,4 @@
-//! Page files on a local disk: the system calls.
+//! Numbered files on a local disk, for page files and logs: the system calls.
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
@@ -8,7 +8,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use std::io::{IoSlice, IoSliceMut};
 use std::path::Path;
 use std::sync::Arc;
-use vellum_core::local::pages::medium::{File, Medium, MediumError};
+use vellum_core::local::medium::{File, Medium, MediumError};
 use vellum_core::port::page_store::Space;
 
 /// Bytes of one write: larger ones make the kernel slower.
@@ -16,18 +16,20 @@ const WRITE_MAX: usize = 1 << 20;
 /// Pieces of one write (IOV_MAX).
 const PIECES_MAX: usize = 1024;
 
-/// A directory of page files.
-pub(super) struct DiskMedium {
+/// A directory of numbered files; other names in it are left alone.
+pub(crate) struct DiskMedium {
     dir: OwnedFd,
+    /// What names end with, the dot included.
+    suffix: &'static str,
 }
 
 impl DiskMedium {
-    pub(super) fn open(dir: &Path) -> Result<DiskMedium, Errno> {
+    pub(crate) fn open(dir: &Path, suffix: &'static str) -> Result<DiskMedium, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(DiskMedium { dir: rustix::fs::open(dir, flags, Mode::empty())? })
+        Ok(DiskMedium { dir: rustix::fs::open(dir, flags, Mode::empty())?, suffix })
     }
 
-    pub(super) fn space(&self) -> Result<Space, MediumError> {
+    pub(crate) fn space(&self) -> Result<Space, MediumError> {
         let stat = rustix::fs::fstatvfs(&self.dir).map_err(medium_error)?;
         Ok(Space {
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
@@ -35,11 +37,20 @@ impl DiskMedium {
         })
     }
 
+    fn name(&self, number: u32) -> String {
+        format!("{number:08x}{}", self.suffix)
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        let digits = name.strip_suffix(self.suffix).filter(|digits| digits.len() == 8)?;
+        u32::from_str_radix(digits, 16).ok()
+    }
+
     fn open_file(&self, number: u32, flags: OFlags) -> Result<DiskFile, MediumError> {
         let flags = flags | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR;
         let file =
-            rustix::fs::openat(&self.dir, name(number), flags, mode).map_err(medium_error)?;
+            rustix::fs::openat(&self.dir, self.name(number), flags, mode).map_err(medium_error)?;
         Ok(DiskFile(Arc::new(file)))
     }
 }
@@ -51,7 +62,7 @@ impl Medium for DiskMedium {
         let mut numbers = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.dir).map_err(medium_error)? {
             let entry = entry.map_err(medium_error)?;
-            numbers.extend(entry.file_name().to_str().ok().and_then(number));
+            numbers.extend(entry.file_name().to_str().ok().and_then(|name| self.number(name)));
         }
         Ok(numbers)
     }
@@ -66,7 +77,7 @@ impl Medium for DiskMedium {
 
     fn remove(&self, number: u32) -> Result<(), MediumError> {
         let flags = rustix::fs::AtFlags::empty();
-        rustix::fs::unlinkat(&self.dir, name(number), flags).map_err(medium_error)
+        rustix::fs::unlinkat(&self.dir, self.name(number), flags).map_err(medium_error)
     }
 
     fn sync(&self) -> Result<(), MediumError> {
@@ -74,13 +85,13 @@ impl Medium for DiskMedium {
     }
 }
 
-/// An open page file.
+/// An open file.
 #[derive(Clone)]
-pub(super) struct DiskFile(Arc<OwnedFd>);
+pub(crate) struct DiskFile(Arc<OwnedFd>);
 
 impl DiskFile {
     /// Reads exactly `len` bytes if they are in the page cache.
-    pub(super) fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes> {
+    pub(crate) fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes> {
         let mut buffer = vec![0; len];
         let mut slices = [IoSliceMut::new(&mut buffer)];
         let read = rustix::io::preadv2(&self.0, &mut slices, offset, ReadWriteFlags::NOWAIT);
@@ -167,20 +178,11 @@ fn advance(rest: &mut Vec<&[u8]>, mut written: usize) {
     }
 }
 
-fn name(number: u32) -> String {
-    format!("{number:08x}.pages")
-}
-
-fn number(name: &str) -> Option<u32> {
-    let digits = name.strip_suffix(".pages").filter(|digits| digits.len() == 8)?;
-    u32::from_str_radix(digits, 16).ok()
-}
-
 fn medium_error(error: Errno) -> MediumError {
     match error {
         Errno::NOSPC | Errno::DQUOT => MediumError::NoSpace,
         error => {
-            tracing::error!(%error, "a call on a page file failed");
+            tracing::error!(%error, "a call on a file of the volume failed");
             MediumError::Io
         }
     }
