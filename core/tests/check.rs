@@ -375,6 +375,55 @@ fn a_damaged_segment_is_reported_with_every_file_that_names_it() {
     }
 }
 
+/// Bytes on disk may be anything: a check reports them, and never panics.
+#[test]
+fn a_check_of_random_damage_never_panics_and_finds_most_of_it() {
+    let clean = Volume::new();
+    let mut x = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = |n: usize| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        (x >> 33) as usize % n
+    };
+    let (mut done, mut found) = (0, 0);
+    let keys: Vec<&Vec<u8>> = clean.w.kv.keys().collect();
+    let mut w = World::new();
+    for _ in 0..20_000 {
+        w.kv.clone_from(&clean.w.kv);
+        w.pages.clone_from(&clean.w.pages);
+        w.version = clean.w.version;
+        for _ in 0..=random(3) {
+            damage(&mut w, keys[random(keys.len())], &mut random);
+        }
+        done += usize::from(w.kv != clean.w.kv);
+        found += usize::from(!w.check().problems.is_empty());
+    }
+    // Owners, permissions and times may be anything, so that no rule can tell.
+    assert!(found * 100 > done * 80, "{found} of {done}");
+}
+
+fn damage(w: &mut World, key: &[u8], random: &mut impl FnMut(usize) -> usize) {
+    let Some(old) = w.kv.remove(key) else { return };
+    let (mut key, mut value) = (key.to_vec(), old.to_vec());
+    let word = |random: &mut dyn FnMut(usize) -> usize| [0, 1, 0x7f, 0x80, 0xff][random(5)];
+    match random(6) {
+        0 => return,
+        1 => value.truncate(random(value.len() + 1)),
+        2 => value.push(word(random)),
+        3 => value.fill(word(random)),
+        4 if !value.is_empty() => {
+            let at = random(value.len());
+            value[at] = word(random);
+        }
+        _ => {
+            let at = random(key.len());
+            key[at] = word(random);
+        }
+    }
+    w.kv.insert(key, value.into());
+}
+
 #[test]
 fn buffered_writes_are_committed_before_the_check() {
     let mut w = World::new();

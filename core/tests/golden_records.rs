@@ -76,6 +76,10 @@ fn records_read_back() {
     {
         assert_eq!(Pair::decode(&pair.encode()), Ok(pair));
     }
+    let mut largest = [0xff; 16];
+    largest[15] = 0x7f;
+    let pair = Pair::decode(&largest).expect("any 16 bytes are a pair");
+    assert_eq!(pair.encode(), largest);
     assert_eq!(decode_erase(&encode_erase(5, 9)), Ok((5, 9)));
 }
 

@@ -240,7 +240,7 @@ impl Pair {
     pub fn decode(value: &[u8]) -> FsResult<Pair> {
         let all = i128::from_le_bytes(value.try_into().map_err(|_| FsError::Damaged)?);
         let lo = all as i64;
-        Ok(Pair { hi: ((all - i128::from(lo)) >> 64) as i64, lo })
+        Ok(Pair { hi: (all.wrapping_sub(i128::from(lo)) >> 64) as i64, lo })
     }
 }
 
