@@ -82,8 +82,9 @@ impl Client {
     /// A file that this mount just created needs no load.
     pub(super) fn install_created(&mut self, ino: Ino, attrs: &Attrs, point: Point) {
         if let Point::Commit(commit) = point {
-            let file = FileState::created(attrs, commit.version);
-            self.inodes.enter(ino).file = Some(Box::new(file));
+            // The name was there before this answer: another request may have opened and written.
+            let created = || Box::new(FileState::created(attrs, commit.version));
+            self.inodes.enter(ino).file.get_or_insert_with(created);
             self.saw_attrs(ino, attrs);
         }
     }
