@@ -214,9 +214,13 @@ impl Client {
 
     /// An append failed: this sub-buffer and the later ones start over at the next attempt.
     fn append_failed(&mut self, ino: Ino, id: SubBufferId, error: FsError) {
-        if let Some(file) = self.inodes.file_mut(ino) {
-            file.pipeline.retain(|stage| stage.id < id);
+        let Some(file) = self.inodes.file_mut(ino) else { return };
+        let waits = |stage: &Stage| stage.id == id && stage.step == Step::Appending;
+        if !file.pipeline.iter().any(waits) {
+            // An attempt that was given up before; a later one brought the bytes where they must be.
+            return;
         }
+        file.pipeline.retain(|stage| stage.id < id);
         self.write_back_failed(ino, error);
     }
 
