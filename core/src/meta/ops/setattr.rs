@@ -40,6 +40,10 @@ pub async fn setattr(
         let inline_len = value(inline).map_or(0, |v| v.len() as u64);
         resize(txn, ino, &mut attrs, (size, inline_len)).await?;
     }
+    if set.mtime.is_some() {
+        // Setting the time hides those that others stamp blindly; the change time must not lose them.
+        txn.rely_on(key::inode(ino, tag::MTIME));
+    }
     owner_and_mode(&mut attrs, set);
     times(txn, ino, &mut attrs, set, now);
     // A clock that was put back must not hide a change.
