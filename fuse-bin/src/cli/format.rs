@@ -1,0 +1,53 @@
+//! `vellum format`: makes a new, empty volume.
+
+use super::options::Options;
+use super::{Exit, Failure, Global, output, volume};
+use crate::fuse::Pending;
+use crate::host::Host;
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use vellum_core::port::control::Control;
+
+/// Arguments of `vellum format`.
+#[derive(Args, Debug)]
+pub(super) struct FormatArgs {
+    /// Directory of the volume; missing or empty
+    #[arg(value_name = "VOLUME")]
+    volume: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Formatted {
+    volume: String,
+    volume_id: String,
+    format: u32,
+}
+
+pub(super) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Failure> {
+    let path = volume::resolve(&args.volume)?;
+    let volume = volume::open_to_serve(&path, false)?;
+    if !volume.is_new {
+        volume.close()?;
+        let text = format!(
+            "{} is a volume already; nothing was changed. To begin anew, remove the directory",
+            path.display()
+        );
+        return Err(Failure::new(Exit::Configuration, text));
+    }
+    let host: Arc<Host<Pending>> = volume.start(&Options::default())?;
+    let formatted = volume::format_machine(&host, &path);
+    // Not mounted: there is nothing to flush, the answer ends the machine.
+    let _ = host.ask(Control::Unmount).recv();
+    host.stop();
+    volume.close()?;
+    let info = formatted?;
+    let result = Formatted {
+        volume: path.display().to_string(),
+        volume_id: info.volume.to_string(),
+        format: info.format,
+    };
+    output::print(global, &result, |r| format!("formatted {}, volume {}", r.volume, r.volume_id));
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,248 @@
+//! Opening a volume directory and putting a machine on it.
+
+use super::options::Options;
+use super::{Exit, Failure};
+use crate::fuse::mountinfo;
+use crate::host::{Host, MetaStore, PageStore, Respond, Stores};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vellum_core::client::{Client, ClientConfig};
+use vellum_core::error::FsError;
+use vellum_core::id::VolumeId;
+use vellum_core::port::control::{Answer, Control, FormatOptions, VolumeInfo};
+use vellum_core::port::meta_kv::{KvError, KvReply, KvRequest};
+use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
+use vellum_drivers::embedded::EngineOpenError;
+use vellum_drivers::volume::{fresh_hash_key, fresh_session};
+use vellum_drivers::{DiskPages, EmbeddedKv, LocalVolume, OpenMode, VolumeError};
+
+/// How long a holder of the volume that is just ending is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An open volume directory, locked by this process.
+pub(super) struct Volume {
+    pub(super) path: PathBuf,
+    /// Nothing was there before.
+    pub(super) is_new: bool,
+    local: LocalVolume,
+}
+
+/// The volume's directory as an absolute path without symlinks. It need not exist.
+///
+/// # Errors
+/// 5 when the directory above does not exist, 7 for another kind of volume, 2 for a file.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, Failure> {
+    if let Some((scheme, _)) = path.to_str().and_then(|p| p.split_once("://")) {
+        let text = format!("this build has no driver for `{scheme}://` volumes; name a directory");
+        return Err(Failure::new(Exit::Configuration, text));
+    }
+    match path.canonicalize() {
+        Ok(resolved) if resolved.is_dir() => Ok(resolved),
+        Ok(_) => {
+            Err(Failure::new(Exit::Usage, format!("volume {} is not a directory", path.display())))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            super::preflight::without_touching(path)
+        }
+        Err(e) => Err(Failure::io(format_args!("volume {}", path.display()), &e)),
+    }
+}
+
+/// Opens a volume to serve it; a directory that is missing or empty becomes one.
+///
+/// # Errors
+/// 6 when it is in use, after waiting for a holder that is just ending; 7 and 8 as [`refused`] says.
+pub(super) fn open_to_serve(path: &Path, read_only: bool) -> Result<Volume, Failure> {
+    open_patiently(path, if read_only { OpenMode::MustExist } else { OpenMode::CreateIfEmpty })
+}
+
+/// Opens a volume that must exist.
+///
+/// # Errors
+/// As [`open_to_serve`], and 5 when there is none.
+pub(super) fn open_existing(path: &Path) -> Result<Volume, Failure> {
+    open(path, OpenMode::MustExist)
+}
+
+fn open_patiently(path: &Path, mode: OpenMode) -> Result<Volume, Failure> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match open(path, mode) {
+            Err(failure)
+                if failure.exit == Exit::Busy
+                    && Instant::now() < deadline
+                    && holder_is_ending(path) =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Whether nothing is mounted from this volume any more, so that its holder can only be on its way out.
+fn holder_is_ending(path: &Path) -> bool {
+    let source = format!("vellum:{}", path.display());
+    mountinfo::mounts().is_ok_and(|mounts| mounts.iter().all(|mount| mount.source != source))
+}
+
+fn open(path: &Path, mode: OpenMode) -> Result<Volume, Failure> {
+    let local = LocalVolume::open(path, mode).map_err(refused)?;
+    Ok(Volume { path: path.to_path_buf(), is_new: local.created, local })
+}
+
+/// The exit code for each way in which a volume does not open.
+fn refused(error: VolumeError) -> Failure {
+    let exit = match &error {
+        VolumeError::NotAVolume { .. } => Exit::NotFound,
+        VolumeError::InUse { .. } => Exit::Busy,
+        VolumeError::NotEmpty { .. } | VolumeError::FutureFormat { .. } => Exit::Configuration,
+        VolumeError::Identity { .. } | VolumeError::MetaRead { .. } => Exit::Data,
+        VolumeError::Meta(EngineOpenError::Damaged { .. }) => Exit::Data,
+        VolumeError::Io { cause, .. } => Failure::io("", cause).exit,
+        _ => Exit::Error,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+impl Volume {
+    /// Puts a machine on the volume.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub(super) fn start<R: Respond>(&self, options: &Options) -> Result<Arc<Host<R>>, Failure> {
+        let session = fresh_session();
+        let mut config = ClientConfig::sole(session, session.0 as u64);
+        options.apply(&mut config);
+        let stores = Stores {
+            kv: Arc::new(LocalMeta(self.local.kv.clone())),
+            pages: Arc::new(LocalPages(self.local.pages.clone())),
+        };
+        Host::start(Client::new(config), stores).map_err(|e| Failure::io("starting threads", &e))
+    }
+
+    /// Makes everything durable and lets go of the directory.
+    ///
+    /// # Errors
+    /// When the last flush fails.
+    pub(super) fn close(self) -> Result<(), Failure> {
+        self.local.close().map_err(|error| {
+            Failure::new(Exit::Error, format!("the last metadata flush failed: {error:?}"))
+        })
+    }
+}
+
+/// Formats a new volume, then gets the machine ready to serve.
+///
+/// # Errors
+/// 7 for a format from the future, 8 for a volume that cannot be read.
+pub(super) fn mount_machine<R: Respond>(
+    host: &Host<R>,
+    is_new: bool,
+    path: &Path,
+) -> Result<VolumeInfo, Failure> {
+    if is_new {
+        format_machine(host, path)?;
+    }
+    match host.ask(Control::Mount).recv() {
+        Ok(Answer::Mounted(info)) => Ok(info),
+        // An interrupted format left a directory without a volume record.
+        Ok(Answer::NotFormatted) if !is_new => {
+            format_machine(host, path)?;
+            mount_machine(host, true, path)
+        }
+        other => Err(explain(other.ok(), path)),
+    }
+}
+
+/// Writes the volume record and the root directory.
+///
+/// # Errors
+/// As [`mount_machine`].
+pub(super) fn format_machine<R: Respond>(
+    host: &Host<R>,
+    path: &Path,
+) -> Result<VolumeInfo, Failure> {
+    let options = FormatOptions {
+        volume: VolumeId(fresh_session().0),
+        hash_key: fresh_hash_key(),
+        hash_bits: 60,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        mode: 0o755,
+    };
+    match host.ask(Control::Format(options)).recv() {
+        Ok(Answer::Formatted(info) | Answer::AlreadyFormatted(info)) => Ok(info),
+        other => Err(explain(other.ok(), path)),
+    }
+}
+
+fn explain(answer: Option<Answer>, path: &Path) -> Failure {
+    let path = path.display();
+    match answer {
+        Some(Answer::FutureFormat { found, known }) => Failure::new(
+            Exit::Configuration,
+            format!(
+                "{path} has metadata of format {found}; this program knows formats up to {known}. Use a newer release of Vellum"
+            ),
+        ),
+        Some(Answer::Failed(FsError::Damaged)) => Failure::new(
+            Exit::Data,
+            format!("the metadata of {path} is damaged; `vellum fsck` may tell where"),
+        ),
+        Some(Answer::Failed(error)) => {
+            Failure::new(Exit::Error, format!("{path} cannot be served: {error:?}"))
+        }
+        other => Failure::new(Exit::Error, format!("{path} cannot be served: {other:?}")),
+    }
+}
+
+/// The embedded store as the host sees it.
+struct LocalMeta(Arc<EmbeddedKv>);
+
+impl MetaStore for LocalMeta {
+    fn perform(&self, request: KvRequest) -> Result<KvReply, KvError> {
+        match request {
+            KvRequest::Read(round) => self.0.read(&round),
+            KvRequest::Commit(commit) => self.0.commit(*commit).map(KvReply::Committed),
+            KvRequest::Sync { up_to } => self.0.sync(up_to).map(KvReply::Durable),
+        }
+    }
+}
+
+/// The page files as the host sees them.
+struct LocalPages(Arc<DiskPages>);
+
+impl PageStore for LocalPages {
+    fn perform(&self, request: PageRequest) -> Result<PageReply, PageError> {
+        let pages = &self.0;
+        match request {
+            PageRequest::Append(draft) => {
+                pages.append(draft).map(|physical| PageReply::Appended { physical })
+            }
+            PageRequest::Read { segment, offset, len } => {
+                pages.read(segment, offset, len).map(PageReply::Data)
+            }
+            PageRequest::Verify { segment } => {
+                pages.verify(segment).map(|len| PageReply::Verified { len })
+            }
+            PageRequest::Delete { segments } => {
+                pages.delete(&segments).map(|()| PageReply::Deleted)
+            }
+            PageRequest::List { after, limit } => Ok(PageReply::Listed(pages.list(after, limit))),
+            PageRequest::Space => pages.space().map(PageReply::Space),
+        }
+    }
+
+    fn try_perform(&self, request: &PageRequest) -> Option<Result<PageReply, PageError>> {
+        match *request {
+            PageRequest::Read { segment, offset, len } => {
+                let read = self.0.try_read(segment, offset, len)?;
+                Some(read.map(PageReply::Data))
+            }
+            PageRequest::Space => Some(self.0.space().map(PageReply::Space)),
+            _ => None,
+        }
+    }
+}

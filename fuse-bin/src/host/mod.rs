@@ -1,0 +1,291 @@
+//! The loop that drives one machine with stores, shared by many threads.
+//!
+//! Owns: the mutex around the [`Client`], the waiters for its answers, the threads that perform effects.
+//! Never does: hold the mutex during I/O, payload work or an answer.
+//!
+//! A thread that brings an input runs to completion: it locks, hands the input in, takes every effect
+//! out, unlocks, performs what it can, and goes on until nothing is left for it to do. What may block
+//! goes to the pool; whoever finishes a job hands the completion in and runs to completion in turn.
+//! So a reader of the kernel's queue never sleeps in a sync or an append.
+//!
+//! Invariants: a waiter is enlisted under the same lock under which its request was handed in, so no
+//! answer can overtake it; an effect is performed exactly once, by the thread that drained it or by the
+//! pool; time never runs backwards within the machine, since it is sampled under the lock.
+//!
+//! Tests: the mounted tests in `fuse-bin/tests`.
+
+mod clock;
+mod notices;
+mod pool;
+mod stores;
+mod timer;
+mod waiter;
+
+pub use clock::now;
+pub use notices::Notify;
+pub use stores::{MetaStore, PageStore, Stores};
+pub use waiter::Respond;
+
+use crossbeam_channel::{Receiver, bounded};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use pool::{Job, Pool};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use timer::Timer;
+use vellum_core::client::Client;
+use vellum_core::id::{EffectId, RequestId};
+use vellum_core::port::control::{Answer, Control};
+use vellum_core::port::kernel::{Caller, Notification, Operation, Reply, Request};
+use vellum_core::port::meta_kv::KvRequest;
+use vellum_core::port::page_store::PageRequest;
+use vellum_core::port::{Completion, Effect, Report, Severity};
+use vellum_core::time::Now;
+use waiter::{Label, Waiter};
+
+/// A machine and everything that drives it. `R` answers one request of the kernel.
+pub struct Host<R> {
+    inner: Mutex<Inner<R>>,
+    stores: Stores,
+    pool: Pool,
+    timer: Timer,
+    notices: notices::Notices,
+}
+
+/// What the mutex protects.
+struct Inner<R> {
+    machine: Client,
+    waiting: HashMap<RequestId, Waiter<R>>,
+    last_request: u64,
+}
+
+/// What a thread took out of the machine and performs after unlocking.
+enum Work<R> {
+    Reply(Waiter<R>, Reply),
+    Answer(Waiter<R>, Box<Answer>),
+    Kv(EffectId, KvRequest),
+    Page(EffectId, PageRequest),
+    Notify(Notification),
+    Report(Report),
+}
+
+type Works<R> = SmallVec<[Work<R>; 4]>;
+type Done = SmallVec<[(EffectId, Completion); 4]>;
+
+impl<R: Respond> Host<R> {
+    /// A host with its threads running; nothing is asked of the machine yet.
+    ///
+    /// # Errors
+    /// When the system refuses a thread or a timer.
+    pub fn start(machine: Client, stores: Stores) -> std::io::Result<Arc<Host<R>>> {
+        let (pool, pool_ends) = Pool::new();
+        let (timer, timer_end) = Timer::new()?;
+        let inner = Inner { machine, waiting: HashMap::new(), last_request: 0 };
+        let host = Arc::new(Host {
+            inner: Mutex::new(inner),
+            stores,
+            pool,
+            timer,
+            notices: notices::Notices::new(),
+        });
+        pool_ends.spawn(&host)?;
+        timer_end.spawn(&host)?;
+        Ok(host)
+    }
+
+    /// Hands a request of the kernel in and performs what follows from it on this thread.
+    pub fn request(&self, request: Request, respond: R) {
+        let label = Label::of(&request.op);
+        let work = self.turn(|inner, now| {
+            let id = inner.next_request();
+            inner.machine.handle_request(now, id, request);
+            Some((id, Waiter::kernel(respond, label, now)))
+        });
+        self.perform(work);
+    }
+
+    /// Hands in a request that expects no answer (forget, interrupt).
+    pub fn tell(&self, op: Operation) {
+        let work = self.turn(|inner, now| {
+            inner.tell(now, op);
+            None
+        });
+        self.perform(work);
+    }
+
+    /// Asks the machine on behalf of the host; the answer arrives on the channel.
+    pub fn ask(&self, control: Control) -> Receiver<Answer> {
+        let (send, answer) = bounded(1);
+        let work = self.turn(|inner, now| {
+            let id = inner.next_request();
+            inner.machine.handle_control(now, id, control);
+            Some((id, Waiter::Control(send)))
+        });
+        self.perform(work);
+        answer
+    }
+
+    /// Starts the thread that passes notifications on to the kernel.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn notify_through(self: &Arc<Self>, kernel: impl Notify) -> std::io::Result<()> {
+        self.notices.spawn(kernel)
+    }
+
+    /// Ends every thread of the host and waits for them. Jobs under way are finished, queued ones dropped.
+    pub fn stop(&self) {
+        self.timer.stop();
+        self.notices.stop();
+        self.pool.stop();
+    }
+
+    /// One visit to the machine: feeds it and takes everything out.
+    fn turn(
+        &self,
+        feed: impl FnOnce(&mut Inner<R>, Now) -> Option<(RequestId, Waiter<R>)>,
+    ) -> Works<R> {
+        let mut inner = self.inner.lock();
+        let mut own = feed(&mut inner, clock::now());
+        let work = inner.drain(&mut own);
+        if let Some((id, waiter)) = own {
+            inner.waiting.insert(id, waiter);
+        }
+        let sooner = self.timer.aim(inner.machine.poll_timeout());
+        drop(inner);
+        if sooner {
+            self.timer.program();
+        }
+        work
+    }
+
+    /// Performs effects until nothing is left that this thread can do.
+    fn perform(&self, mut work: Works<R>) {
+        while !work.is_empty() {
+            let (done, undo) = self.perform_round(work);
+            if done.is_empty() && undo.is_empty() {
+                return;
+            }
+            work = self.turn(|inner, now| {
+                for (id, completion) in done {
+                    inner.machine.handle_completion(now, id, completion);
+                }
+                for op in undo {
+                    inner.tell(now, op);
+                }
+                None
+            });
+        }
+    }
+
+    /// Performs one batch: first what others wait for, then what this thread does itself.
+    fn perform_round(&self, work: Works<R>) -> (Done, Vec<Operation>) {
+        let mut undo = Vec::new();
+        let mut own: SmallVec<[Work<R>; 4]> = SmallVec::new();
+        for item in work {
+            match item {
+                Work::Reply(waiter, reply) => undo.extend(waiter.reply(reply)),
+                Work::Answer(waiter, answer) => waiter.answer(*answer),
+                Work::Kv(id, request @ KvRequest::Sync { .. }) => self.pool.sync(id, request),
+                Work::Page(id, request) if !self.stores.may_be_instant(&request) => {
+                    self.pool.submit(Job::Page(id, request));
+                }
+                Work::Notify(notification) => self.notices.push(notification),
+                Work::Report(report) => log(&report),
+                item @ (Work::Kv(..) | Work::Page(..)) => own.push(item),
+            }
+        }
+        let mut done = Done::new();
+        for item in own {
+            match item {
+                Work::Kv(id, request) => {
+                    done.push((id, Completion::Kv(self.stores.kv.perform(request))));
+                }
+                Work::Page(id, request) => match self.stores.pages.try_perform(&request) {
+                    Some(result) => done.push((id, Completion::Page(result))),
+                    None => self.pool.submit(Job::Page(id, request)),
+                },
+                _ => {}
+            }
+        }
+        (done, undo)
+    }
+
+    /// A job of the pool is finished.
+    fn complete(&self, id: EffectId, completion: Completion) {
+        let work = self.turn(|inner, now| {
+            inner.machine.handle_completion(now, id, completion);
+            None
+        });
+        self.perform(work);
+    }
+
+    /// The time the machine named has come.
+    fn expire(&self) {
+        let work = self.turn(|inner, now| {
+            inner.machine.handle_timeout(now);
+            None
+        });
+        self.perform(work);
+    }
+}
+
+impl<R: Respond> Inner<R> {
+    fn next_request(&mut self) -> RequestId {
+        self.last_request += 1;
+        RequestId(self.last_request)
+    }
+
+    /// Hands in an operation whose answer, if it has one, nobody waits for.
+    fn tell(&mut self, now: Now, op: Operation) {
+        let id = self.next_request();
+        self.machine.handle_request(now, id, Request { caller: Caller::default(), op });
+    }
+
+    /// Takes every effect out and pairs answers with their waiters.
+    fn drain(&mut self, own: &mut Option<(RequestId, Waiter<R>)>) -> Works<R> {
+        let mut work = Works::new();
+        while let Some(effect) = self.machine.poll_effect() {
+            match effect {
+                Effect::Reply { request, reply, point: _ } => {
+                    if let Some(waiter) = self.waiter(own, request) {
+                        work.push(Work::Reply(waiter, reply));
+                    }
+                }
+                Effect::Answer { request, answer } => {
+                    if let Some(waiter) = self.waiter(own, request) {
+                        work.push(Work::Answer(waiter, answer));
+                    }
+                }
+                Effect::Kv { id, request } => work.push(Work::Kv(id, request)),
+                Effect::Page { id, request } => work.push(Work::Page(id, request)),
+                Effect::Notify(notification) => work.push(Work::Notify(notification)),
+                Effect::Report(report) => work.push(Work::Report(report)),
+            }
+        }
+        work
+    }
+
+    /// Who waits for `id`: the request just handed in, one enlisted earlier, or nobody.
+    fn waiter(
+        &mut self,
+        own: &mut Option<(RequestId, Waiter<R>)>,
+        id: RequestId,
+    ) -> Option<Waiter<R>> {
+        match own.take() {
+            Some((own_id, waiter)) if own_id == id => Some(waiter),
+            other => {
+                *own = other;
+                self.waiting.remove(&id)
+            }
+        }
+    }
+}
+
+fn log(report: &Report) {
+    match report.severity {
+        Severity::Info => tracing::info!(target: "vellum::machine", "{}", report.text),
+        Severity::Warning => tracing::warn!(target: "vellum::machine", "{}", report.text),
+        Severity::Error => tracing::error!(target: "vellum::machine", "{}", report.text),
+    }
+}
