@@ -139,7 +139,9 @@ impl Judge {
                         change.record.asked,
                         change.record.answered
                     );
-                    Failure::new("impossible-success", text)
+                    let stranger = stranger(&mirror, change.record);
+                    let place = change.place;
+                    Failure { place, stranger, ..Failure::new("impossible-success", text) }
                 })?;
             self.note_change(&mut mirror, change, &done, tag)?;
             let touched = done.touched.iter().filter_map(|n| mirror.ino(*n)).collect();
@@ -238,6 +240,10 @@ impl Judge {
 
     fn explain(&self, claim: &Claim<'_>, mut mirror: Mirror, changes: &[Placed<'_>]) -> Failure {
         let record = claim.record;
+        let unknown = match claim.what {
+            What::Entry(_, entry) => Some(entry.ino),
+            _ => None,
+        };
         let mut text = format!(
             "{:?} {} = {} at {:?}, asked at {}, answered at {}",
             record.id,
@@ -266,6 +272,11 @@ impl Judge {
                 redo(&mut mirror, change, state);
             }
         }
+        let unknown = match unknown {
+            Some(ino) if mirror.nodes.contains_key(&ino) => None,
+            Some(ino) => Some(ino),
+            None => stranger(&mirror, record),
+        };
         let missing = [(RESULT, "result"), (CORE, "attributes"), (SIZE, "size"), (LINKS, "links")];
         let missing: Vec<&str> =
             missing.iter().filter(|(b, _)| claim.seen & b == 0).map(|(_, n)| *n).collect();
@@ -277,11 +288,11 @@ impl Judge {
             _ if claim.seen & RESULT == 0 => "result",
             _ => "attributes",
         };
-        Failure::new(rule, text)
+        Failure { place: record.answered, stranger: unknown, ..Failure::new(rule, text) }
     }
 
     fn judge_times(&self, records: &[Record], mercy: Mercy) -> Outcome<()> {
-        for record in records {
+        for record in records.iter().filter(|r| !r.inferred) {
             let listed = match &record.reply {
                 Reply::Entries(entries) => {
                     entries.iter().filter_map(|e| e.entry.and_then(|e| e.attr)).collect()
@@ -428,6 +439,13 @@ pub fn reply_attr(reply: &Reply) -> Option<&Attr> {
     }
 }
 
+/// An inode number in a request or its answer that no known operation has made.
+fn stranger(mirror: &Mirror, record: &Record) -> Option<Ino> {
+    let (named, _) = crate::kernel::targets(&record.op);
+    let answered = reply_attr(&record.reply).map(|a| a.ino);
+    named.into_iter().flatten().chain(answered).find(|ino| !mirror.nodes.contains_key(ino))
+}
+
 /// Everything that the answers claim, with the states in which it may be true. A change that nobody
 /// else overlaps (`lone`) answers what is true right after it.
 fn claims<'a>(
@@ -452,6 +470,9 @@ fn claims<'a>(
             && !matches!(record.point, Point::Snapshot(_));
         let claim =
             |what| Claim { record, what, first, best: best.clamp(first, last), last, seen: 0 };
+        if record.inferred {
+            continue;
+        }
         if placed {
             if let Some(attr) = reply_attr(&record.reply) {
                 let first = if lone { best } else { first };

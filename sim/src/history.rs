@@ -35,6 +35,8 @@ pub struct Record {
     pub point: Point,
     /// A signal was sent for it.
     pub interrupted: bool,
+    /// It was never answered; that it happened was inferred from what others saw.
+    pub inferred: bool,
 }
 
 impl Record {
@@ -45,7 +47,7 @@ impl Record {
 }
 
 /// A request that was never answered, because the process ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Unanswered {
     /// Who asked.
     pub caller: Caller,
@@ -66,6 +68,11 @@ impl CommitOrder {
     pub fn push(&mut self, commit: Commit, place: Place) {
         debug_assert!(self.0.last().is_none_or(|(last, at)| *last < commit && *at < place));
         self.0.push((commit, place));
+    }
+
+    /// Every commit between two places.
+    pub fn between(&self, after: Place, before: Place) -> impl Iterator<Item = (Commit, Place)> {
+        self.0.iter().copied().filter(move |(_, at)| *at > after && *at < before)
     }
 
     /// Where a commit was applied, if ever.

@@ -15,6 +15,7 @@ pub mod check;
 pub mod dice;
 pub mod faults;
 pub mod history;
+pub mod infer;
 pub mod kernel;
 pub mod kv;
 pub mod link;

@@ -185,8 +185,8 @@ impl Run {
     fn next_life(&mut self, order: CommitOrder, end: End) -> Outcome<()> {
         let locking = self.world.options.kernel_locks;
         self.world.callers.forget_everything(locking);
-        let epoch = self.end_epoch();
-        let (start, timeline) = self.judge_life(&epoch, &order)?;
+        let mut epoch = self.end_epoch();
+        let (start, timeline) = self.judge_life(&mut epoch, &order)?;
         self.mount()?;
         let judge = self.judge.as_mut().expect("set at the first look");
         let found = observe(&mut self.world, &[&start, &judge.mirror])?;
@@ -207,9 +207,9 @@ impl Run {
             Answer::Synced => {}
             other => return Err(Failure::new("sync", format!("{other:?}"))),
         }
-        let epoch = self.end_epoch();
+        let mut epoch = self.end_epoch();
         let order = self.world.order.clone();
-        let (start, timeline) = self.judge_life(&epoch, &order)?;
+        let (start, timeline) = self.judge_life(&mut epoch, &order)?;
         self.compare_now(&start, &epoch, &order, &timeline)?;
         if let Some(forget) = self.world.callers.kernel.forget_all() {
             self.world.tell(forget)?;
@@ -256,7 +256,11 @@ impl Run {
     }
 
     /// Replays a life; gives the state before it.
-    fn judge_life(&mut self, epoch: &Epoch, order: &CommitOrder) -> Outcome<(Mirror, Timeline)> {
+    fn judge_life(
+        &mut self,
+        epoch: &mut Epoch,
+        order: &CommitOrder,
+    ) -> Outcome<(Mirror, Timeline)> {
         let mercy = Mercy {
             kernel_locks: self.world.options.kernel_locks,
             tiny_hash: self.world.options.hash_bits < 60,
@@ -265,7 +269,7 @@ impl Run {
         };
         let judge = self.judge.as_mut().expect("set at the first look");
         let start = judge.mirror.clone();
-        let timeline = judge.judge(&epoch.records, order, mercy)?;
+        let timeline = judge.judge_life(epoch, order, mercy)?;
         Ok((start, timeline))
     }
 

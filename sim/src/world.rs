@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 use vellum_core::canary::Canary;
 use vellum_core::client::{Client, ClientConfig};
-use vellum_core::id::{EffectId, RequestId, SessionId, VolumeId};
+use vellum_core::id::{EffectId, Ino, RequestId, SessionId, VolumeId};
 use vellum_core::port::control::{Answer, Control, FormatOptions};
 use vellum_core::port::kernel::{Caller, Operation, Reply, Request};
 use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, KvRequest, KvTraits};
@@ -42,12 +42,16 @@ pub struct Failure {
     pub rule: &'static str,
     /// What, in words.
     pub text: String,
+    /// When the answer that shows it was given, if it is one.
+    pub place: Place,
+    /// An inode that the answer names and nobody can know.
+    pub stranger: Option<Ino>,
 }
 
 impl Failure {
     /// A failure of a rule.
     pub fn new(rule: &'static str, text: impl Into<String>) -> Failure {
-        Failure { rule, text: text.into() }
+        Failure { rule, text: text.into(), place: 0, stranger: None }
     }
 }
 
@@ -538,6 +542,7 @@ impl World {
             reply,
             point,
             interrupted: asked.interrupted,
+            inferred: false,
         };
         self.epoch.records.push(record);
         match asked.waiter {
