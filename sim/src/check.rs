@@ -11,13 +11,15 @@
 use std::collections::BTreeMap;
 use vellum_core::id::Ino;
 use vellum_core::port::Point;
-use vellum_core::port::kernel::{
-    Attr, DirEntry, Entry, Operation, Piece, Reply, S_IFDIR, S_IFMT, SetTime,
-};
-use vellum_model::{Kind, NodeId, Time};
+use vellum_core::port::kernel::{Attr, Entry, Operation, Reply, SetTime};
+use vellum_model::Time;
 
+use crate::claims::{
+    ALL, CORE, Claim, LINKS, RESULT, SIZE, What, claims, describe, holds, stranger,
+};
 use crate::history::{CommitOrder, Place, Record};
-use crate::replay::{Change, Mirror, kind};
+use crate::listing::judge_listings;
+use crate::replay::{Change, Mirror};
 use crate::times::{Shown, Span, Stamp, Times};
 use crate::world::{Failure, Outcome, brief};
 
@@ -57,32 +59,6 @@ pub struct Placed<'a> {
 pub struct Timeline {
     /// Changes of the names, attributes or contents of an inode, in order.
     pub changes: Vec<(Place, Vec<Ino>)>,
-}
-
-/// Bits of what an answer says; each must hold in some state of its interval.
-const RESULT: u8 = 1;
-const CORE: u8 = 2;
-const SIZE: u8 = 4;
-const LINKS: u8 = 8;
-const ALL: u8 = RESULT | CORE | SIZE | LINKS;
-
-/// Something to be found true in a state between two.
-struct Claim<'a> {
-    record: &'a Record,
-    what: What<'a>,
-    first: usize,
-    best: usize,
-    last: usize,
-    seen: u8,
-}
-
-enum What<'a> {
-    /// The whole answer.
-    Answer,
-    /// The attributes in the answer of a change, after it.
-    Attr(&'a Attr),
-    /// An entry of a listing.
-    Entry(Ino, &'a DirEntry),
 }
 
 impl Judge {
@@ -163,19 +139,21 @@ impl Judge {
     ) -> Outcome<()> {
         let record = change.record;
         if let Some(made) = done.made {
-            let Some(attr) = reply_attr(&record.reply) else {
-                return Err(Failure::new(
-                    "reply-shape",
-                    format!("{} = {}", brief(&record.op), brief(&record.reply)),
-                ));
-            };
-            if mirror.nodes.insert(attr.ino, made).is_some() {
-                return Err(Failure::new(
-                    "ino-reused",
-                    format!("{} made {} again", brief(&record.op), attr.ino),
-                ));
+            match reply_attr(&record.reply) {
+                Some(attr) => {
+                    if mirror.nodes.insert(attr.ino, made).is_some() {
+                        let text = format!("{} made {} again", brief(&record.op), attr.ino);
+                        return Err(Failure::new("ino-reused", text));
+                    }
+                    self.times.insert(attr.ino, Times::born(record.span));
+                }
+                // Nobody has seen its number.
+                None if record.inferred => {}
+                None => {
+                    let text = format!("{} = {}", brief(&record.op), brief(&record.reply));
+                    return Err(Failure::new("reply-shape", text));
+                }
             }
-            self.times.insert(attr.ino, Times::born(record.span));
         }
         if let (Some((_, count)), Reply::Written(said)) = (done.written, &record.reply)
             && count != u64::from(*said)
@@ -314,7 +292,8 @@ impl Judge {
                         record.asked,
                         record.answered
                     );
-                    return Err(Failure::new("times", text));
+                    let place = record.answered;
+                    return Err(Failure { place, ..Failure::new("times", text) });
                 }
             }
         }
@@ -436,364 +415,5 @@ pub fn reply_attr(reply: &Reply) -> Option<&Attr> {
             attr.as_ref()
         }
         _ => None,
-    }
-}
-
-/// An inode number in a request or its answer that no known operation has made.
-fn stranger(mirror: &Mirror, record: &Record) -> Option<Ino> {
-    let (named, _) = crate::kernel::targets(&record.op);
-    let answered = reply_attr(&record.reply).map(|a| a.ino);
-    named.into_iter().flatten().chain(answered).find(|ino| !mirror.nodes.contains_key(ino))
-}
-
-/// Everything that the answers claim, with the states in which it may be true. A change that nobody
-/// else overlaps (`lone`) answers what is true right after it.
-fn claims<'a>(
-    records: &'a [Record],
-    order: &CommitOrder,
-    places: &[Place],
-    lone: bool,
-) -> Vec<Claim<'a>> {
-    let state_at = |place: Place| places.partition_point(|p| *p <= place);
-    let mut opened: BTreeMap<u64, usize> = BTreeMap::new();
-    let mut claims = Vec::new();
-    for record in records {
-        let first = state_at(record.asked);
-        let last = state_at(record.answered);
-        let best = match record.point {
-            Point::Commit(commit) => order.of(commit).map_or(last, state_at),
-            Point::Snapshot(version) => state_at(order.at(version)),
-            Point::Step => last,
-        };
-        let placed = record.succeeded()
-            && is_change(&record.op)
-            && !matches!(record.point, Point::Snapshot(_));
-        let claim =
-            |what| Claim { record, what, first, best: best.clamp(first, last), last, seen: 0 };
-        if record.inferred {
-            continue;
-        }
-        if placed {
-            if let Some(attr) = reply_attr(&record.reply) {
-                let first = if lone { best } else { first };
-                claims.push(Claim { first, ..claim(What::Attr(attr)) });
-            }
-            continue;
-        }
-        match (&record.op, &record.reply) {
-            (Operation::OpenDir { .. }, Reply::Opened(handle)) => {
-                opened.insert(handle.handle.0, first);
-                claims.push(claim(What::Answer));
-            }
-            (Operation::ReadDir { ino, handle, .. }, Reply::Entries(entries)) => {
-                let first = opened.get(&handle.0).copied().unwrap_or(first);
-                for entry in entries {
-                    claims.push(Claim { first, ..claim(What::Entry(*ino, entry)) });
-                }
-            }
-            _ => claims.push(claim(What::Answer)),
-        }
-    }
-    claims
-}
-
-/// Which parts of a claim are true in a state.
-fn holds(mirror: &Mirror, claim: &Claim<'_>, mercy: Mercy) -> u8 {
-    let all = |ok: bool| if ok { ALL } else { 0 };
-    match claim.what {
-        What::Attr(attr) => RESULT | attr_holds(mirror, attr),
-        What::Entry(dir, entry) => entry_holds(mirror, dir, entry),
-        What::Answer => match &claim.record.reply {
-            Reply::Error(error) => {
-                let errno = error.errno();
-                all(excused(claim.record, errno, mercy)
-                    || mirror.allows(&claim.record.op, claim.record.caller, errno))
-            }
-            reply => answer_holds(mirror, claim.record, reply),
-        },
-    }
-}
-
-/// Errors that the world is to blame for.
-fn excused(record: &Record, errno: i32, mercy: Mercy) -> bool {
-    let makes_name = matches!(
-        record.op,
-        Operation::Create { .. }
-            | Operation::MkNod { .. }
-            | Operation::MkDir { .. }
-            | Operation::Symlink { .. }
-            | Operation::Link { .. }
-            | Operation::Rename { .. }
-    );
-    match errno {
-        4 => record.interrupted,
-        28 => (mercy.tiny_hash && makes_name) || mercy.data_may_fail,
-        5 => mercy.data_may_fail,
-        _ => false,
-    }
-}
-
-fn answer_holds(mirror: &Mirror, record: &Record, reply: &Reply) -> u8 {
-    let all = |ok: bool| if ok { ALL } else { 0 };
-    match (&record.op, reply) {
-        (Operation::Lookup { parent, name }, Reply::Entry(entry)) => {
-            let found = mirror.node(*parent).and_then(|dir| mirror.found(dir, name));
-            match (found, &entry.attr) {
-                (Ok(None), None) => ALL,
-                (Ok(Some(node)), Some(attr)) if mirror.nodes.get(&attr.ino) == Some(&node) => {
-                    RESULT | attr_holds(mirror, attr)
-                }
-                (_, Some(attr)) => attr_holds(mirror, attr),
-                _ => 0,
-            }
-        }
-        (
-            Operation::GetAttr { ino, .. } | Operation::SetAttr { ino, .. },
-            Reply::Attr { attr, .. },
-        ) => attr_holds(mirror, attr) | if attr.ino == *ino { RESULT } else { 0 },
-        (Operation::ReadLink { ino }, Reply::Target(target)) => all(mirror
-            .node(*ino)
-            .and_then(|n| mirror.fs.readlink(n))
-            .is_ok_and(|t| t == target[..])),
-        (Operation::Read { ino, offset, len, .. }, Reply::Data(pieces)) => {
-            let want = mirror.node(*ino).and_then(|n| mirror.fs.read(n, *offset, *len as usize));
-            all(want.is_ok_and(|want| pieces_equal(pieces, &want)))
-        }
-        (Operation::Open { ino, .. }, Reply::Opened(_)) => all(mirror
-            .node(*ino)
-            .and_then(|n| mirror.fs.getattr(n))
-            .is_ok_and(|a| a.kind != Kind::Dir)),
-        (Operation::OpenDir { ino }, Reply::Opened(_)) => all(mirror
-            .node(*ino)
-            .and_then(|n| mirror.fs.getattr(n))
-            .is_ok_and(|a| a.kind == Kind::Dir)),
-        (Operation::StatFs { .. }, Reply::StatFs(s)) => all(s.block_size > 0 && s.name_max == 255),
-        (Operation::Create { parent, name, flags, .. }, Reply::Created { entry, .. }) => {
-            let found = mirror.node(*parent).and_then(|dir| mirror.found(dir, name));
-            let same = |a: &Attr| {
-                found.is_ok_and(|f| f.is_some() && f == mirror.nodes.get(&a.ino).copied())
-            };
-            all(!flags.exclusive() && !flags.truncates() && entry.attr.as_ref().is_some_and(same))
-        }
-        (Operation::Rename { parent, name, new_parent, new_name, flags }, Reply::Done) => {
-            let at =
-                |dir: &Ino, name: &[u8]| mirror.node(*dir).and_then(|dir| mirror.found(dir, name));
-            let (from, to) = (at(parent, name), at(new_parent, new_name));
-            all(*flags != 1 && from.is_ok_and(|f| f.is_some()) && from == to)
-        }
-        (Operation::Write { data, .. }, Reply::Written(0)) => all(data.is_empty()),
-        (
-            Operation::Flush { .. }
-            | Operation::Release { .. }
-            | Operation::ReleaseDir { .. }
-            | Operation::Fsync { .. }
-            | Operation::FsyncDir { .. },
-            Reply::Done,
-        ) => ALL,
-        (Operation::ReadDir { .. }, Reply::Entries(entries)) => all(entries.is_empty()),
-        _ => 0,
-    }
-}
-
-fn attr_holds(mirror: &Mirror, attr: &Attr) -> u8 {
-    let Ok(model) = mirror.node(attr.ino).and_then(|n| mirror.fs.getattr(n)) else { return 0 };
-    let core = kind(attr.mode) == model.kind
-        && attr.mode & 0o7777 == u32::from(model.perm)
-        && (attr.uid, attr.gid) == (model.uid, model.gid)
-        && u64::from(attr.rdev) == model.rdev;
-    let size = model.kind == Kind::Dir || attr.size == model.size;
-    let links = attr.nlink == model.nlink;
-    (u8::from(core) * CORE) | (u8::from(size) * SIZE) | (u8::from(links) * LINKS)
-}
-
-fn entry_holds(mirror: &Mirror, dir: Ino, entry: &DirEntry) -> u8 {
-    let all = |ok: bool| if ok { ALL } else { 0 };
-    let Ok(node) = mirror.node(dir) else { return 0 };
-    match &entry.name[..] {
-        b"." => all(entry.ino == dir && entry.kind & S_IFMT == S_IFDIR),
-        b".." => {
-            let up = mirror.fs.parent(node);
-            // A removed directory has no parent any more that POSIX would name.
-            let removed = mirror.fs.getattr(node).is_ok_and(|a| a.nlink == 0);
-            all(removed || up.is_ok_and(|up| mirror.nodes.get(&entry.ino) == Some(&up)))
-        }
-        name => {
-            let found = mirror.found(node, name);
-            let same =
-                found.is_ok_and(|f| f.is_some() && f == mirror.nodes.get(&entry.ino).copied());
-            let kinds =
-                found.ok().flatten().and_then(|n| mirror.fs.getattr(n).ok()).map(|a| a.kind);
-            let named = same && kinds == Some(kind(entry.kind));
-            let attr = entry.entry.as_ref().and_then(|e| e.attr.as_ref());
-            let attributes = match attr {
-                Some(attr) if attr.ino == entry.ino => attr_holds(mirror, attr),
-                Some(_) => 0,
-                None => CORE | SIZE | LINKS,
-            };
-            (u8::from(named) * RESULT) | attributes
-        }
-    }
-}
-
-fn pieces_equal(pieces: &[Piece], want: &[u8]) -> bool {
-    let mut rest = want;
-    for piece in pieces {
-        if piece.len() > rest.len() {
-            return false;
-        }
-        let (head, tail) = rest.split_at(piece.len());
-        let equal = match piece {
-            Piece::Bytes(bytes) => &bytes[..] == head,
-            Piece::Zeros(_) => head.iter().all(|b| *b == 0),
-        };
-        if !equal {
-            return false;
-        }
-        rest = tail;
-    }
-    rest.is_empty()
-}
-
-/// Every entry that stood throughout a complete listing is in it once.
-fn judge_listings(
-    start: Mirror,
-    changes: &[Placed<'_>],
-    records: &[Record],
-    places: &[Place],
-) -> Outcome<()> {
-    struct Listing<'a> {
-        dir: Ino,
-        from: Place,
-        until: Option<Place>,
-        cookie: u64,
-        names: BTreeMap<&'a [u8], u32>,
-        standing: Option<BTreeMap<Vec<u8>, NodeId>>,
-    }
-    let mut listings: BTreeMap<u64, Listing<'_>> = BTreeMap::new();
-    let mut complete = Vec::new();
-    for record in records {
-        match (&record.op, &record.reply) {
-            (Operation::OpenDir { ino }, Reply::Opened(opened)) => {
-                let listing = Listing {
-                    dir: *ino,
-                    from: record.asked,
-                    until: None,
-                    cookie: 0,
-                    names: BTreeMap::new(),
-                    standing: None,
-                };
-                listings.insert(opened.handle.0, listing);
-            }
-            (Operation::ReadDir { handle, cookie, .. }, Reply::Entries(entries)) => {
-                let Some(mut listing) = listings.remove(&handle.0) else { continue };
-                if listing.cookie != *cookie {
-                    continue;
-                }
-                for entry in entries {
-                    *listing.names.entry(&entry.name).or_insert(0) += 1;
-                    listing.cookie = entry.cookie;
-                }
-                if entries.is_empty() {
-                    listing.until = Some(record.answered);
-                    complete.push(listing);
-                } else {
-                    listings.insert(handle.0, listing);
-                }
-            }
-            _ => {}
-        }
-    }
-    let state_at = |place: Place| places.partition_point(|p| *p <= place);
-    let mut mirror = start;
-    for state in 0..=changes.len() {
-        for listing in &mut complete {
-            let until = listing.until.expect("only complete ones");
-            if state < state_at(listing.from) || state > state_at(until) {
-                continue;
-            }
-            let entries =
-                mirror.node(listing.dir).and_then(|n| mirror.fs.readdir(n)).unwrap_or_default();
-            let now: BTreeMap<Vec<u8>, NodeId> =
-                entries.into_iter().map(|e| (e.name, e.node)).collect();
-            match &mut listing.standing {
-                None => listing.standing = Some(now),
-                Some(standing) => standing.retain(|name, node| now.get(name) == Some(node)),
-            }
-        }
-        if let Some(change) = changes.get(state) {
-            redo(&mut mirror, change, state);
-        }
-    }
-    for listing in complete {
-        for (name, _) in listing.standing.unwrap_or_default() {
-            let times = listing.names.get(&name[..]).copied().unwrap_or(0);
-            if times != 1 {
-                let text = format!(
-                    "a listing of {} from {} to {:?} has {:?} {times} times",
-                    listing.dir,
-                    listing.from,
-                    listing.until,
-                    String::from_utf8_lossy(&name)
-                );
-                return Err(Failure::new("listing-complete", text));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What the model has for what a request is about.
-fn describe(mirror: &Mirror, record: &Record) -> String {
-    let (inos, _) = crate::kernel::targets(&record.op);
-    let mut text = String::new();
-    for ino in inos.into_iter().flatten() {
-        match mirror.node(ino).and_then(|n| mirror.fs.getattr(n)) {
-            Ok(a) => text.push_str(&format!(
-                "{ino}: {:?} {:o} nlink {} {}:{} size {} ",
-                a.kind, a.perm, a.nlink, a.uid, a.gid, a.size
-            )),
-            Err(error) => text.push_str(&format!("{ino}: {error:?} ")),
-        }
-    }
-    let lookup = match &record.op {
-        Operation::Lookup { parent, name } => Some((*parent, name.clone())),
-        _ => None,
-    };
-    for (dir, name) in crate::kernel::names_of(&record.op).into_iter().flatten().chain(lookup) {
-        let found = mirror.node(dir).and_then(|d| mirror.found(d, &name));
-        let found = found.map(|f| f.and_then(|n| mirror.ino(n)));
-        text.push_str(&format!(
-            "{}/{:?} = {found:?} ",
-            dir,
-            String::from_utf8_lossy(&name[..name.len().min(20)])
-        ));
-    }
-    if let Operation::Read { ino, offset, len, .. } = &record.op
-        && let Ok(data) = mirror.node(*ino).and_then(|n| mirror.fs.read(n, *offset, *len as usize))
-    {
-        text.push_str(&format!("{} bytes {:02x?}", data.len(), &data[..data.len().min(16)]));
-        if let Reply::Data(pieces) = &record.reply {
-            text.push_str(&first_difference(pieces, &data));
-        }
-    }
-    text
-}
-
-fn first_difference(pieces: &[Piece], want: &[u8]) -> String {
-    let mut got = Vec::new();
-    for piece in pieces {
-        match piece {
-            Piece::Bytes(bytes) => got.extend_from_slice(bytes),
-            Piece::Zeros(n) => got.resize(got.len() + *n as usize, 0),
-        }
-    }
-    let at = got.iter().zip(want).position(|(a, b)| a != b);
-    match at {
-        Some(at) => format!(
-            "; byte {at} differs: got {:02x?}, want {:02x?}",
-            &got[at..got.len().min(at + 8)],
-            &want[at..want.len().min(at + 8)]
-        ),
-        None => format!("; got {} bytes", got.len()),
     }
 }

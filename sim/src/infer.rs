@@ -67,7 +67,8 @@ impl Judge {
                 continue;
             }
             let commits = order.between(change.asked, failure.place);
-            let commits: Vec<(Commit, Place)> = commits.filter(|(c, _)| !is_taken(epoch, *c)).collect();
+            let commits: Vec<(Commit, Place)> =
+                commits.filter(|(c, _)| !is_taken(epoch, *c)).collect();
             for (commit, place) in commits {
                 let span = Span::new(change.wall, epoch.ended);
                 epoch.records.push(inferred(&change, commit, place, failure.stranger, span));

@@ -12,6 +12,7 @@
 
 pub mod callers;
 pub mod check;
+mod claims;
 pub mod dice;
 pub mod faults;
 pub mod history;
@@ -19,6 +20,7 @@ pub mod infer;
 pub mod kernel;
 pub mod kv;
 pub mod link;
+mod listing;
 pub mod observe;
 pub mod pages;
 pub mod plan;

@@ -5,6 +5,8 @@
 //! Invariants: nothing here depends on anything but the seed and the options; every event has its own
 //! place in one order.
 
+mod stores;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
@@ -13,8 +15,8 @@ use vellum_core::client::{Client, ClientConfig};
 use vellum_core::id::{EffectId, Ino, RequestId, SessionId, VolumeId};
 use vellum_core::port::control::{Answer, Control, FormatOptions};
 use vellum_core::port::kernel::{Caller, Operation, Reply, Request};
-use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, KvRequest, KvTraits};
-use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
+use vellum_core::port::meta_kv::{CommitRequest, KvError, KvReply, KvRequest, KvTraits};
+use vellum_core::port::page_store::{PageError, PageRequest};
 use vellum_core::port::{Completion, Effect, Point, Severity};
 use vellum_core::time::{Instant, Now, WallTime};
 
@@ -22,7 +24,7 @@ use crate::callers::Callers;
 use crate::dice::{Dice, Stream};
 use crate::faults::{Fault, Options, Store};
 use crate::history::{CommitOrder, Epoch, Place, Record, Unanswered};
-use crate::kv::{Durability, Paging, SimKv};
+use crate::kv::{Durability, SimKv};
 use crate::link::{KvFate, Link};
 use crate::pages::SimPages;
 use crate::times::Span;
@@ -576,162 +578,9 @@ impl World {
         Ok(())
     }
 
-    fn send_kv(&mut self, effect: EffectId, request: KvRequest) {
-        self.say(|| format!("{effect:?} -> {}", clipped(&request, 6_000)));
-        let legs = self.link.kv_legs(&request, &mut self.dice, &mut self.faults);
-        let fate = self.link.kv_fate(self.time, &request, &mut self.faults);
-        let flight = Flight {
-            effect,
-            body: Body::Kv(request),
-            back: legs.back,
-            fate,
-            refused: None,
-            completion: None,
-        };
-        self.launch(flight, legs.there);
-    }
-
-    fn send_page(&mut self, effect: EffectId, request: PageRequest) {
-        self.say(|| format!("{effect:?} -> {}", clipped(&request, 6_000)));
-        let legs = self.link.page_legs(&request, &mut self.dice, &mut self.faults);
-        let refused = self.link.page_fate(&request, &mut self.faults);
-        let flight = Flight {
-            effect,
-            body: Body::Page(request),
-            back: legs.back,
-            fate: KvFate::Serve,
-            refused,
-            completion: None,
-        };
-        self.launch(flight, legs.there);
-    }
-
-    fn launch(&mut self, flight: Flight, there: u64) {
-        let number = self.ticket;
-        self.flights.insert(number, flight);
-        self.push(there, Event::Arrive(number));
-    }
-
     fn push(&mut self, after: u64, event: Event) {
         self.ticket += 1;
         self.queue.push(Reverse((self.time + after, self.ticket, event)));
-    }
-
-    fn arrive(&mut self, number: u64) {
-        let Some(mut flight) = self.flights.remove(&number) else { return };
-        flight.completion = Some(match &flight.body {
-            Body::Kv(_) => Completion::Kv(self.serve_kv(&mut flight)),
-            Body::Page(request) => Completion::Page(match flight.refused {
-                Some(error) => Err(error),
-                None => self.serve_page(request),
-            }),
-            Body::Late(_) => unreachable!("late commits land, they do not arrive"),
-        });
-        let back = flight.back;
-        self.flights.insert(number, flight);
-        self.push(back, Event::Deliver(number));
-    }
-
-    fn serve_page(&mut self, request: &PageRequest) -> Result<PageReply, PageError> {
-        let result = self.pages.serve(request, self.kv.last());
-        if matches!(result, Err(PageError::NoSpace)) {
-            self.link.counts[Fault::NoSpace as usize] += 1;
-        }
-        result
-    }
-
-    fn serve_kv(&mut self, flight: &mut Flight) -> Result<KvReply, KvError> {
-        let Body::Kv(request) = &mut flight.body else { unreachable!("the caller matched") };
-        match flight.fate {
-            KvFate::Refuse(error) => return Err(error),
-            KvFate::LoseUnknown => return Err(KvError::CommitUnknown { may_still_land: false }),
-            KvFate::Late(after) => {
-                if let KvRequest::Commit(commit) = request {
-                    let commit = std::mem::take(commit);
-                    self.land_later(flight.effect, commit, after);
-                }
-                return Err(KvError::CommitUnknown { may_still_land: true });
-            }
-            KvFate::Serve | KvFate::ServeUnknown => {}
-        }
-        match request {
-            KvRequest::Read(round) => {
-                let version = match round.at {
-                    Some(version) => version,
-                    None => self.kv.grant(self.time),
-                };
-                let split = self.link.strikes(Fault::KvSplit, &mut self.faults);
-                let rows_max = if split { 1 + self.dice.below(8) as u32 } else { u32::MAX };
-                let values = self.kv.read(self.time, version, round, Paging { rows_max })?;
-                Ok(KvReply::Values { version, values })
-            }
-            KvRequest::Commit(commit) => {
-                let commit = std::mem::take(commit);
-                let committed = self.apply(&commit)?;
-                if flight.fate == KvFate::ServeUnknown {
-                    return Err(KvError::CommitUnknown { may_still_land: false });
-                }
-                Ok(KvReply::Committed(committed))
-            }
-            KvRequest::Sync { .. } => {
-                let version = self.kv.sync();
-                self.pages.sync();
-                Ok(KvReply::Durable(version))
-            }
-        }
-    }
-
-    fn apply(&mut self, request: &CommitRequest) -> Result<Commit, KvError> {
-        let share = self.dice.coin();
-        let commit = self.kv.commit(self.time, request, share)?;
-        self.place += 1;
-        self.order.push(commit, self.place);
-        self.say(|| format!("commit {commit:?} applied at place {}", self.place));
-        Ok(commit)
-    }
-
-    fn land_later(&mut self, effect: EffectId, commit: Box<CommitRequest>, after: u64) {
-        let number = self.ticket;
-        let flight = Flight {
-            effect,
-            body: Body::Late(commit),
-            back: 0,
-            fate: KvFate::Serve,
-            refused: None,
-            completion: None,
-        };
-        self.flights.insert(number, flight);
-        self.push(after, Event::Land(number));
-    }
-
-    /// What was on its way when the process ended may have happened or not.
-    fn settle_flights(&mut self) {
-        for (_, mut flight) in std::mem::take(&mut self.flights) {
-            if flight.completion.is_some() || self.faults.coin() {
-                continue;
-            }
-            match &flight.body {
-                Body::Kv(KvRequest::Commit(_)) if !matches!(flight.fate, KvFate::Refuse(_)) => {
-                    flight.fate = KvFate::Serve;
-                    self.serve_kv(&mut flight).ok();
-                }
-                Body::Late(commit) => {
-                    self.apply(commit).ok();
-                }
-                Body::Page(request) => {
-                    self.serve_page(request).ok();
-                }
-                Body::Kv(_) => {}
-            }
-        }
-    }
-
-    fn choose_cut(&mut self, lossy: &[Commit]) -> Commit {
-        match self.faults.below(4) {
-            0 => self.kv.durable(),
-            1 => self.kv.last(),
-            _ => lossy[self.faults.index(lossy.len())],
-        }
     }
 
     fn waiting(&self) -> String {
