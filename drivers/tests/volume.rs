@@ -7,7 +7,7 @@ use vellum_core::id::{SegmentId, SessionId};
 use vellum_core::port::meta_kv::{
     CommitRequest, Key, KvReply, Mutation, Read, ReadRound, Values, Version,
 };
-use vellum_core::port::page_store::SegmentDraft;
+use vellum_core::port::page_store::{PageError, SegmentDraft};
 use vellum_drivers::{LocalVolume, OpenMode, VolumeError};
 
 fn set(key: &str, value: &str) -> CommitRequest {
@@ -106,4 +106,20 @@ fn future_and_damaged_identities_are_refused() {
     }
     fs::write(&identity, good).unwrap();
     LocalVolume::open(dir.path(), OpenMode::MustExist).unwrap();
+}
+
+#[test]
+fn try_read_answers_from_the_page_cache_or_not_at_all() {
+    let dir = TempDir::new().unwrap();
+    let volume = LocalVolume::open(dir.path(), OpenMode::CreateIfEmpty).unwrap();
+    let segment = draft(1, 100_000);
+    volume.pages.append(segment.clone()).unwrap();
+    for _ in 0..2 {
+        // Just written: in the cache, unless the machine is short of memory.
+        let read = volume.pages.try_read(segment.id, 40_000, 20_000).expect("cached").unwrap();
+        assert_eq!(read, segment.payload[0].slice(40_000..60_000));
+    }
+    let missing = draft(2, 1).id;
+    assert!(matches!(volume.pages.try_read(missing, 0, 1), Some(Err(PageError::Missing))));
+    assert!(matches!(volume.pages.try_read(segment.id, 99_999, 2), Some(Err(_))));
 }

@@ -136,6 +136,8 @@ impl RedbEngine {
     fn write(&self, batch: &Batch) -> Result<RedbSnapshot, redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
+        // Batches are rare and large; with it a start after a crash need not check the whole file.
+        transaction.set_quick_repair(true);
         {
             let mut rows = transaction.open_table(ROWS)?;
             for range in batch.clears() {

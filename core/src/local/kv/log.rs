@@ -4,7 +4,7 @@
 //! many keys those touched; the engine takes whole layers later. Byte by byte in `docs/formats.md`,
 //! section "Commit log".
 //!
-//! Owns: the bytes of records, replay. Never does: decisions about when to write ([`super::store`]).
+//! Owns: the bytes of records, replay. Never does: decisions about when to write ([`super::Store`]).
 //!
 //! Invariants: commits in a log follow each other without a gap, over all files in the order of their
 //! numbers; replay ends at the first record that is torn or does not follow.
@@ -30,7 +30,7 @@ const MAX: u8 = 5;
 const SET_STAMPED_KEY: u8 = 6;
 const SET_STAMPED_VALUE: u8 = 7;
 
-/// A record to be written: see [`write`].
+/// A record to be written: see [`write()`].
 pub struct LogFlush {
     /// Number of the file.
     pub(super) file: u32,

@@ -50,7 +50,7 @@ pub enum Admission {
 pub enum SyncStep {
     /// Nothing: everything up to this version is durable.
     Durable(Version),
-    /// Make everything the page store has taken so far durable, write this with [`super::log::write`],
+    /// Make everything the page store has taken so far durable, write this with [`super::log::write()`],
     /// call [`Store::finish_log`], and ask again. Page bytes come first, so that no durable metadata
     /// names bytes that a crash could take away.
     Log(LogFlush),

@@ -668,3 +668,23 @@ fn every_prefix_of_a_log_replays_to_a_prefix_of_the_commits() {
         }
     }
 }
+
+#[test]
+fn a_log_with_a_missing_file_ends_before_the_gap() {
+    let world = World::new(2);
+    let mut log_file = None;
+    let mut write = || {
+        let mut store = world.store.borrow_mut();
+        let commit = store.commit(set("a")).unwrap();
+        let Ok(SyncStep::Log(flush)) = store.sync_step(commit.version) else { panic!() };
+        log::write(&world.logs, &mut log_file, &flush, b"").unwrap();
+        store.finish_log(flush, 0, Ok(())).unwrap()
+    };
+    let first = write();
+    assert!(world.store.borrow_mut().begin_flush().is_some());
+    let second = write();
+    assert_eq!(log::replay(&world.logs, world.first).unwrap().last(), second);
+    world.logs.remove(world.logs.list().unwrap()[0]).unwrap();
+    assert_eq!(log::replay(&world.logs, world.first).unwrap().last(), world.first);
+    assert_eq!(log::replay(&world.logs, first).unwrap().last(), second, "the engine has the rest");
+}

@@ -405,6 +405,73 @@ fn marks_and_footers_are_checked() {
     }
 }
 
+#[test]
+fn a_file_under_creation_at_the_sync_promises_nothing() {
+    let medium = FakeMedium::default();
+    let store = Store::open(&medium, Some(&Mark::default()));
+    let Ok(Room::NewFile(number)) = store.with_mut(|pages| pages.reserve(&draft(1, 100), false))
+    else {
+        panic!("there is no file yet")
+    };
+    let mark = store.sync().unwrap();
+    let file = medium.create(number).unwrap();
+    file.write(0, &[super::format::encode_header(VOLUME, number)]).unwrap();
+    store.with_mut(|pages| pages.created(number, Some(file)));
+    store.append(&draft(1, 100)).unwrap();
+    store.append(&draft(2, 9000)).unwrap();
+    let (place, file) = locate(&store, id(2)).unwrap();
+    medium.crash(|| true);
+    file.truncate(place.offset + 100).unwrap();
+    let store = Store::open(&medium, Some(&mark));
+    assert_eq!((&store.2[..], store.ids()), (&[][..], vec![id(1)]), "torn, not rotten");
+}
+
+#[test]
+fn an_append_that_ends_in_a_failed_file_is_moved() {
+    let medium = FakeMedium::default();
+    let store = Store::open(&medium, None);
+    store.append(&draft(1, 100)).unwrap();
+    let late = draft(2, 100);
+    let Ok(Room::Here { file, place }) = store.with_mut(|pages| pages.reserve(&late, false)) else {
+        panic!("there is room")
+    };
+    medium.0.borrow_mut().syncs_that_fail = 1;
+    store.sync().unwrap();
+    let mut pieces = vec![encode_head(VOLUME, &late)];
+    pieces.extend(late.payload.iter().cloned());
+    pieces.push(padding(late.len));
+    file.write(place.offset, &pieces).unwrap();
+    store.with_mut(|pages| pages.appended(late, place, true, false));
+    assert_eq!(store.read(id(2)).unwrap(), payload(&draft(2, 100)), "readable where it is");
+    let mark = store.sync().unwrap();
+    assert_ne!(locate(&store, id(2)).unwrap().0.file, place.file, "a later success proves nothing");
+    medium.crash(|| false);
+    let store = Store::open(&medium, Some(&mark));
+    assert_eq!((&store.2[..], store.ids()), (&[][..], vec![id(1), id(2)]));
+}
+
+#[test]
+fn a_durable_segment_wins_over_a_copy_behind_rot() {
+    let medium = FakeMedium::default();
+    let store = Store::open(&medium, None);
+    let stored = draft(1, 100);
+    let inner =
+        [encode_head(VOLUME, &stored), stored.payload.concat().into(), padding(100)].concat();
+    let outer = SegmentDraft { id: id(2), len: inner.len() as u32, payload: vec![inner.into()] };
+    store.append(&outer).unwrap();
+    store.append(&draft(3, 40_000)).unwrap();
+    store.append(&draft(4, 40_000)).unwrap();
+    store.append(&stored).unwrap();
+    let (place, _) = locate(&store, id(1)).unwrap();
+    assert_ne!(place.file, 0);
+    let mark = store.sync().unwrap();
+    medium.rot(0, FIRST_RECORD);
+    let last = medium.open(0).unwrap().len().unwrap() - 1;
+    medium.rot(0, last);
+    let reopened = Store::open(&medium, Some(&mark));
+    assert_eq!(locate(&reopened, id(1)).unwrap().0, place);
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Append(usize),
