@@ -96,6 +96,8 @@ pub enum Store {
     Cluster,
     /// An embedded store in a few lines: durable at sync, a crash keeps a prefix.
     Embedded,
+    /// The real stores of one machine over simulated disks that tear and lose what was not synced.
+    Local,
 }
 
 /// What a run is like. Everything but the plan itself.
@@ -127,7 +129,7 @@ impl Options {
     /// The options that the seed stands for.
     pub fn of_seed(seed: u64) -> Options {
         let dice = &mut Dice::new(seed, Stream::Swarm);
-        let store = if dice.coin() { Store::Cluster } else { Store::Embedded };
+        let store = *dice.pick(&[Store::Cluster, Store::Embedded, Store::Local]);
         let kernel_locks = !dice.chance(2_000);
         let mut options = Options {
             store,
@@ -194,7 +196,7 @@ impl Options {
         if dice.chance(500) {
             self.rates[PageError as usize] = 300;
         }
-        if dice.chance(500) {
+        if self.store != Store::Local && dice.chance(500) {
             self.rates[NoSpace as usize] = 1;
             self.capacity = dice.within(256 << 10, 4 << 20);
         }

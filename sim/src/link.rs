@@ -83,8 +83,8 @@ impl Link {
             (Store::Cluster, KvRequest::Read(_)) => 300_000,
             (Store::Cluster, KvRequest::Commit(_)) => 1_000_000,
             (Store::Cluster, KvRequest::Sync { .. }) => 100_000,
-            (Store::Embedded, KvRequest::Sync { .. }) => 300_000,
-            (Store::Embedded, _) => 2_000,
+            (Store::Embedded | Store::Local, KvRequest::Sync { .. }) => 300_000,
+            (Store::Embedded | Store::Local, _) => 2_000,
         };
         let tail = if self.strikes(Fault::KvTail, faults) { 200 } else { 1 };
         Legs { there: dice.latency(typical, 0) * tail, back: dice.latency(typical, 0) }

@@ -82,7 +82,7 @@ impl Job {
             Callers::new(options.callers, self.plan.clone(), kernel, options.pause_us * 1_000);
         let mut world = World::new(self.seed, options, self.canary, callers);
         world.verbose = self.verbose;
-        self.lie.into_iter().for_each(|lie| world.kv.lie(lie));
+        self.lie.into_iter().for_each(|lie| world.stores.lie(lie));
         let mut run = Run { world, judge: None, requests: 0, probes: BTreeMap::new() };
         let result = catch_unwind(AssertUnwindSafe(|| run.all(self.seed)));
         let failure = match result {
@@ -176,6 +176,8 @@ impl Run {
         }
         self.world.link.counts[Fault::Remount as usize] += 1;
         self.world.callers.remount = false;
+        // Everything was promised to be durable, so that the power may go now.
+        self.world.crash_stores();
         self.world.end_of_client();
         let order = self.world.order.clone();
         self.next_life(order, End::Clean)
@@ -201,7 +203,7 @@ impl Run {
     fn finish(&mut self) -> Outcome<()> {
         self.world.armed = false;
         self.world.link.heal();
-        self.world.pages.grow();
+        self.world.stores.grow();
         self.close_everything()?;
         match self.world.control(Control::Sync)? {
             Answer::Synced => {}
@@ -234,7 +236,7 @@ impl Run {
             Answer::Unmounted => {}
             other => return Err(Failure::new("unmount", format!("{other:?}"))),
         }
-        match self.world.pages.violations().first() {
+        match self.world.stores.violations().first() {
             Some(violation) => Err(Failure::new("page-rules", violation.clone())),
             None => Ok(()),
         }

@@ -24,9 +24,8 @@ use crate::callers::Callers;
 use crate::dice::{Dice, Stream};
 use crate::faults::{Fault, Options, Store};
 use crate::history::{CommitOrder, Epoch, Place, Record, Unanswered};
-use crate::kv::{Durability, SimKv};
 use crate::link::{KvFate, Link};
-use crate::pages::SimPages;
+use crate::store::{Crash, Stores};
 use crate::times::Span;
 use crate::trace::Trace;
 
@@ -73,10 +72,8 @@ pub enum Waiter {
 pub struct World {
     /// What the run is like.
     pub options: Options,
-    /// The metadata store.
-    pub kv: SimKv,
-    /// The page store.
-    pub pages: SimPages,
+    /// The metadata store and the page store.
+    pub stores: Stores,
     /// Latencies and faults.
     pub link: Link,
     /// The callers and their kernel.
@@ -167,13 +164,11 @@ enum Given {
 impl World {
     /// A world with empty stores and a machine that was told nothing yet.
     pub fn new(seed: u64, options: Options, canary: Option<Canary>, callers: Callers) -> World {
-        let cluster = options.store == Store::Cluster;
-        let durability = if cluster { Durability::AtOnce } else { Durability::AtSync };
+        let volume = World::format_options(seed, options.hash_bits).volume;
         let mut dice = Dice::new(seed, Stream::Schedule);
         let client = Client::new(config(&options, canary, &mut dice));
         World {
-            kv: SimKv::new(durability),
-            pages: SimPages::new(cluster, options.capacity),
+            stores: Stores::new(&options, volume),
             link: Link::new(&options),
             callers,
             epoch: Epoch::default(),
@@ -344,17 +339,18 @@ impl World {
     pub fn kill(&mut self) -> (CommitOrder, Place) {
         self.link.counts[Fault::Crash as usize] += 1;
         self.settle_flights();
-        let lossy = self.kv.unsynced();
-        let cut = if lossy.is_empty() { self.kv.last() } else { self.choose_cut(&lossy) };
-        let lost = lossy.iter().filter(|c| **c > cut).count() as u64;
-        let lost_pages = self.pages.crash(cut, &mut self.faults);
-        self.link.counts[Fault::CrashLoss as usize] += lost + lost_pages;
-        self.kv.crash(cut);
         let order = self.order.clone();
-        let place = self.order.cut(cut);
-        self.say(|| format!("*** killed; {lost} commits and {lost_pages} segments were at risk"));
+        let place = self.crash_stores();
         self.end_of_client();
         (order, place)
+    }
+
+    /// The stores end like a power cut ends them. Returns the place up to which commits survived.
+    pub fn crash_stores(&mut self) -> Place {
+        let Crash { cut, lost } = self.stores.crash(&mut self.faults);
+        self.link.counts[Fault::CrashLoss as usize] += lost;
+        self.say(|| format!("*** killed; {lost} losses; kept up to {cut:?}"));
+        self.order.cut(cut)
     }
 
     /// The machine goes and a new one comes, knowing nothing.
@@ -402,7 +398,7 @@ impl World {
     /// The cluster recovers: every read version is too old, everything in flight is unknown.
     pub fn recover_store(&mut self) {
         self.link.counts[Fault::KvRecovery as usize] += 1;
-        self.kv.recover(self.time);
+        self.stores.recover(self.time);
         for flight in self.flights.values_mut() {
             if let Body::Kv(KvRequest::Commit(_)) = flight.body {
                 if flight.completion.is_none() && flight.fate == KvFate::Serve {

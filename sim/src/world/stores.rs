@@ -63,7 +63,7 @@ impl World {
     }
 
     fn serve_page(&mut self, request: &PageRequest) -> Result<PageReply, PageError> {
-        let result = self.pages.serve(request, self.kv.last());
+        let result = self.stores.page(request);
         if matches!(result, Err(PageError::NoSpace)) {
             self.link.counts[Fault::NoSpace as usize] += 1;
         }
@@ -86,14 +86,9 @@ impl World {
         }
         match request {
             KvRequest::Read(round) => {
-                let version = match round.at {
-                    Some(version) => version,
-                    None => self.kv.grant(self.time),
-                };
                 let split = self.link.strikes(Fault::KvSplit, &mut self.faults);
                 let rows_max = if split { 1 + self.dice.below(8) as u32 } else { u32::MAX };
-                let values = self.kv.read(self.time, version, round, Paging { rows_max })?;
-                Ok(KvReply::Values { version, values })
+                self.stores.read(self.time, round, Paging { rows_max })
             }
             KvRequest::Commit(commit) => {
                 let commit = std::mem::take(commit);
@@ -103,17 +98,13 @@ impl World {
                 }
                 Ok(KvReply::Committed(committed))
             }
-            KvRequest::Sync { .. } => {
-                let version = self.kv.sync();
-                self.pages.sync();
-                Ok(KvReply::Durable(version))
-            }
+            KvRequest::Sync { up_to } => Ok(KvReply::Durable(self.stores.sync(*up_to)?)),
         }
     }
 
     pub(super) fn apply(&mut self, request: &CommitRequest) -> Result<Commit, KvError> {
         let share = self.dice.coin();
-        let commit = self.kv.commit(self.time, request, share)?;
+        let commit = self.stores.commit(self.time, request, share)?;
         self.place += 1;
         self.order.push(commit, self.place);
         self.say(|| format!("commit {commit:?} applied at place {}", self.place));
@@ -153,14 +144,6 @@ impl World {
                 }
                 Body::Kv(_) => {}
             }
-        }
-    }
-
-    pub(super) fn choose_cut(&mut self, lossy: &[Commit]) -> Commit {
-        match self.faults.below(4) {
-            0 => self.kv.durable(),
-            1 => self.kv.last(),
-            _ => lossy[self.faults.index(lossy.len())],
         }
     }
 }

@@ -1,0 +1,162 @@
+//! The stores of a run, whichever they are.
+
+use vellum_core::id::VolumeId;
+use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, ReadRound, Version};
+use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
+
+use crate::dice::Dice;
+use crate::faults::{Options, Store};
+use crate::kv::{Durability, Lie, Paging, SimKv};
+use crate::local::LocalStore;
+use crate::pages::SimPages;
+
+/// A metadata store and a page store.
+pub enum Stores {
+    /// Simulated ones.
+    Simple {
+        /// The metadata store.
+        kv: SimKv,
+        /// The page store.
+        pages: SimPages,
+    },
+    /// The real code over simulated disks.
+    Local(Box<LocalStore>),
+}
+
+/// What a crash did.
+pub struct Crash {
+    /// The last commit that was kept.
+    pub cut: Commit,
+    /// Commits, segments or sectors that were lost or torn.
+    pub lost: u64,
+}
+
+impl Stores {
+    /// Empty stores for a volume.
+    pub fn new(options: &Options, volume: VolumeId) -> Stores {
+        let simple = |durability, at_once| Stores::Simple {
+            kv: SimKv::new(durability),
+            pages: SimPages::new(at_once, options.capacity),
+        };
+        match options.store {
+            Store::Cluster => simple(Durability::AtOnce, true),
+            Store::Embedded => simple(Durability::AtSync, false),
+            Store::Local => Stores::Local(Box::new(LocalStore::new(volume, options.capacity))),
+        }
+    }
+
+    /// The metadata store lies from now on, if it can.
+    pub fn lie(&mut self, lie: Lie) {
+        if let Stores::Simple { kv, .. } = self {
+            kv.lie(lie);
+        }
+    }
+
+    /// The newest commit.
+    pub fn last(&self) -> Commit {
+        match self {
+            Stores::Simple { kv, .. } => kv.last(),
+            Stores::Local(local) => local.last(),
+        }
+    }
+
+    /// Performs a round of reads.
+    ///
+    /// # Errors
+    /// As the port says; likewise below.
+    pub fn read(
+        &mut self,
+        time: u64,
+        round: &ReadRound,
+        paging: Paging,
+    ) -> Result<KvReply, KvError> {
+        match self {
+            Stores::Simple { kv, .. } => {
+                let version = round.at.unwrap_or_else(|| kv.grant(time));
+                let values = kv.read(time, version, round, paging)?;
+                Ok(KvReply::Values { version, values })
+            }
+            Stores::Local(local) => local.read(round),
+        }
+    }
+
+    /// Applies a write set.
+    pub fn commit(
+        &mut self,
+        time: u64,
+        request: &CommitRequest,
+        share_version: bool,
+    ) -> Result<Commit, KvError> {
+        match self {
+            Stores::Simple { kv, .. } => kv.commit(time, request, share_version),
+            Stores::Local(local) => local.commit(request.clone()),
+        }
+    }
+
+    /// Makes commits durable.
+    pub fn sync(&mut self, up_to: Version) -> Result<Version, KvError> {
+        match self {
+            Stores::Simple { kv, pages } => {
+                let version = kv.sync();
+                pages.sync();
+                Ok(version)
+            }
+            Stores::Local(local) => local.sync(up_to),
+        }
+    }
+
+    /// Performs a request to the page store.
+    pub fn page(&mut self, request: &PageRequest) -> Result<PageReply, PageError> {
+        match self {
+            Stores::Simple { kv, pages } => pages.serve(request, kv.last()),
+            Stores::Local(local) => local.serve(request),
+        }
+    }
+
+    /// The process ends, and on one machine perhaps the power, too.
+    pub fn crash(&mut self, dice: &mut Dice) -> Crash {
+        match self {
+            Stores::Simple { kv, pages } => {
+                let at_risk = kv.unsynced();
+                let cut = match dice.below(4) {
+                    _ if at_risk.is_empty() => kv.last(),
+                    0 => kv.durable(),
+                    1 => kv.last(),
+                    _ => at_risk[dice.index(at_risk.len())],
+                };
+                let lost = at_risk.iter().filter(|c| **c > cut).count() as u64;
+                let torn = pages.crash(cut, dice);
+                kv.crash(cut);
+                Crash { cut, lost: lost + torn }
+            }
+            Stores::Local(local) => {
+                let power = dice.chance(7_000);
+                let (cut, lost) = local.crash(power, dice);
+                Crash { cut, lost }
+            }
+        }
+    }
+
+    /// The cluster recovers.
+    pub fn recover(&mut self, time: u64) {
+        if let Stores::Simple { kv, .. } = self {
+            kv.recover(time);
+        }
+    }
+
+    /// There is room again.
+    pub fn grow(&mut self) {
+        match self {
+            Stores::Simple { pages, .. } => pages.grow(),
+            Stores::Local(local) => local.grow(),
+        }
+    }
+
+    /// What happened to the stores that must never happen.
+    pub fn violations(&self) -> &[String] {
+        match self {
+            Stores::Simple { pages, .. } => pages.violations(),
+            Stores::Local(local) => local.violations(),
+        }
+    }
+}
