@@ -10,7 +10,7 @@ use crate::error::FsResult;
 use crate::id::Ino;
 use crate::meta::attrs::Attrs;
 use crate::meta::key::{self, tag};
-use crate::meta::record::encode_time;
+use crate::meta::record::{Core, encode_time};
 use crate::meta::txn::{Txn, one, transact, value};
 use crate::time::WallTime;
 
@@ -55,7 +55,9 @@ pub(super) fn is_due(attrs: &Attrs, now: WallTime) -> bool {
 
 async fn touch(txn: &mut Txn<'_>, ino: Ino, now: WallTime) -> FsResult<()> {
     let [core] = txn.read([one(key::inode(ino, tag::CORE))]).await?;
-    if value(core).is_some() {
+    let Some(core) = value(core) else { return Ok(()) };
+    // What changed the inode after the read, a utimens above all, has the last word.
+    if Core::decode(&core)?.ctime < now {
         txn.max(key::inode(ino, tag::ATIME), &encode_time(now));
     }
     Ok(())

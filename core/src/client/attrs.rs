@@ -72,9 +72,8 @@ impl Client {
 
     /// Changes attributes, then goes on with `and_then`.
     ///
-    /// A change of size or times comes after every buffered write: else a later flush would bring
-    /// truncated bytes back, or raise the time that was just set. A change of size has the inode to
-    /// itself.
+    /// A change of size or times comes after every buffered write and has the inode to itself: else a
+    /// later flush would bring truncated bytes back, or raise the time that was just set.
     pub(super) fn change_attrs(
         &mut self,
         mounted: Mounted,
@@ -84,16 +83,17 @@ impl Client {
         and_then: impl FnOnce(&mut Client, FsResult<Attrs>, Point) + Send + 'static,
     ) {
         let now = self.now.wall;
-        let sizes = set.size.is_some();
+        // Writes that arrive meanwhile wait: one that was committed after would undo the change.
+        let exclusive = set.size.is_some() || set.mtime.is_some() || set.atime.is_some();
+        let data = set.size.is_some() || set.mtime.is_some();
         let inode = self.inodes.enter(ino);
-        if sizes && inode.exclusive {
+        if exclusive && inode.exclusive {
             return inode.parked.push((id, Request { caller: super::files::NOBODY, op }));
         }
-        inode.exclusive |= sizes;
+        inode.exclusive |= exclusive;
         inode.pins += 1;
-        let settles = sizes || set.mtime.is_some() || set.atime.is_some();
         self.spawn(id, move |cx| async move {
-            let settled = if settles { cx.settle(ino).await } else { Ok(false) };
+            let settled = if exclusive { cx.settle(ino).await } else { Ok(false) };
             let (result, point) = match settled {
                 Ok(_) => transact!(&cx, &mounted.volume, |txn| setattr(txn, ino, &set, now).await),
                 Err(error) => (Err(error), Point::Step),
@@ -102,12 +102,12 @@ impl Client {
                 client.note(point);
                 if let Ok((attrs, _)) = &result {
                     client.saw_attrs(ino, attrs);
-                    client.attrs_changed(ino, sizes || set.mtime.is_some(), point);
+                    client.attrs_changed(ino, data, point);
                 }
-                if sizes && let Ok((_, Some(generation))) = &result {
+                if let Ok((_, Some(generation))) = &result {
                     client.reclaim_generation(ino, *generation);
                 }
-                if sizes && let Some(inode) = client.inodes.get_mut(ino) {
+                if exclusive && let Some(inode) = client.inodes.get_mut(ino) {
                     inode.exclusive = false;
                 }
                 and_then(client, result.map(|(attrs, _)| attrs), point);
