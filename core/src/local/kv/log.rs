@@ -19,6 +19,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const MAGIC: [u8; 4] = *b"VLOG";
 const HEADER: usize = 40;
+/// Records begin at multiples of this: a write that is torn by a power cut may ruin every sector it
+/// touches, so no two records share one.
+const ALIGN: u64 = 4096;
+const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
 /// Above every record: a store refuses commits long before.
 const RECORD_MAX: u64 = 1 << 30;
 
@@ -49,13 +53,18 @@ impl LogFlush {
         self.last
     }
 
-    /// Bytes of the record with a mark of `mark_len` bytes.
-    pub(super) fn record_len(&self, mark_len: usize) -> u64 {
-        (HEADER + mark_len + self.body.len()) as u64
+    /// Where the record ends if it has a mark of `mark_len` bytes.
+    pub(super) fn end(&self, mark_len: usize) -> u64 {
+        self.offset + (HEADER + mark_len + self.body.len()) as u64
     }
 
-    /// The record: header, mark of the page store, commits.
-    fn encode(&self, mark: &[u8]) -> [Bytes; 2] {
+    /// Where the next record begins.
+    pub(super) fn next(&self, mark_len: usize) -> u64 {
+        self.end(mark_len).next_multiple_of(ALIGN)
+    }
+
+    /// The record: header, mark of the page store, commits, padding.
+    fn encode(&self, mark: &[u8]) -> [Bytes; 3] {
         let mut head = Vec::with_capacity(HEADER + mark.len());
         head.extend_from_slice(&MAGIC);
         head.extend_from_slice(&(mark.len() as u32).to_le_bytes());
@@ -66,7 +75,9 @@ impl LogFlush {
         let sum = xxh3_64_with_seed(&[&head, mark].concat(), body_sum);
         head.extend_from_slice(&sum.to_le_bytes());
         head.extend_from_slice(mark);
-        [head.into(), self.body.clone()]
+        // The file never ends within a sector that the next record's write would touch.
+        let padding = self.next(mark.len()) - self.end(mark.len());
+        [head.into(), self.body.clone(), Bytes::from_static(&ZEROS[..padding as usize])]
     }
 }
 
@@ -136,7 +147,8 @@ pub fn replay<M: Medium>(medium: &M, durable: Version) -> Result<Replayed, Mediu
             if !replayed.take(&record) {
                 return Ok(replayed);
             }
-            offset += (HEADER + record.mark.len() + record.body.len()) as u64;
+            let end = offset + (HEADER + record.mark.len() + record.body.len()) as u64;
+            offset = end.next_multiple_of(ALIGN);
         }
     }
     Ok(replayed)
@@ -177,6 +189,9 @@ fn read_record<F: File>(
     offset: u64,
     len: u64,
 ) -> Result<Option<Record>, MediumError> {
+    if offset >= len {
+        return Ok(None);
+    }
     let head = file.read(offset, HEADER)?;
     if head.len() < HEADER || head[0..4] != MAGIC {
         return Ok(None);

@@ -278,7 +278,7 @@ impl<S: Snapshot> Store<S> {
             Ok(()) => {
                 log.durable = flush.last;
                 if log.file == flush.file {
-                    log.end = flush.offset + flush.record_len(mark_len);
+                    log.end = flush.next(mark_len);
                 }
                 Ok(self.durable())
             }
