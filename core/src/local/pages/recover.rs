@@ -242,7 +242,8 @@ impl<F: File> Scan<F> {
                 at += PAGE;
                 continue;
             };
-            if !self.intact(at, &header)? {
+            // Of a dead segment only the first page is left, to walk on from.
+            if !page_file.dead.is_dead(at) && !self.intact(at, &header)? {
                 if !durable {
                     break;
                 }

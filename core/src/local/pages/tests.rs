@@ -250,6 +250,23 @@ fn deleted_segments_stay_deleted_after_reopening() {
 }
 
 #[test]
+fn a_dead_segment_with_a_head_of_several_pages_is_no_damage() {
+    let medium = FakeMedium::default();
+    let open = |mark: Option<&Mark>| {
+        let mark = mark.map(Mark::encode);
+        let recovered = recover(&medium, VOLUME, 16 << 20, mark.as_deref()).unwrap();
+        Store(medium.clone(), RefCell::new(recovered.pages), recovered.troubles)
+    };
+    let store = open(None);
+    (1..4).for_each(|n| assert!(store.append(&draft(n, 3 << 20)).is_ok()));
+    let mark = store.sync().unwrap();
+    store.delete(id(2));
+    drop(store);
+    let store = open(Some(&mark));
+    assert_eq!((store.2.as_slice(), store.ids()), (&[][..], vec![id(1), id(3)]));
+}
+
+#[test]
 fn an_append_in_flight_at_the_sync_hides_nothing_behind_it() {
     let medium = FakeMedium::default();
     let store = Store::open(&medium, None);
