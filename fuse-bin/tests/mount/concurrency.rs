@@ -139,6 +139,7 @@ fn writers_of_disjoint_ranges_do_not_disturb_each_other() {
             file.read_exact_at(&mut block, offset).expect("read");
             assert!(block == pattern(n % WRITERS, offset, BLOCK), "block {n} differs");
         }
+        drop(file);
         m.remount();
     }
 }

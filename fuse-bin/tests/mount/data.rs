@@ -45,6 +45,7 @@ fn a_file_across_a_region_border_reads_back() {
             }
             assert!(read(&file, offset, 1 << 20) == expected, "the MiB at {offset} differs");
         }
+        drop(file);
         m.remount();
     }
 }
@@ -96,6 +97,7 @@ fn holes_read_as_zeros_and_take_no_space() {
         assert!(read(&file, 0, 1 << 20).iter().all(|b| *b == 0));
         assert_eq!(read(&file, (1 << 20) - 2, 4), [0, 0, b'x', 0]);
         assert_eq!(read(&file, (1 << 40) - 3, 10), [0, 0, 0, b'y']);
+        drop(file);
         m.remount();
     }
 }

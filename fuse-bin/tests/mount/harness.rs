@@ -92,8 +92,8 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = unmount(self.volume.mnt(), UnmountFlags::DETACH);
         if let Some(daemon) = self.daemon.take() {
+            abandon(&self.volume.mnt());
             if std::thread::panicking() {
                 eprintln!("--- the daemon's log ---\n{}", daemon.log());
             }
@@ -159,6 +159,7 @@ impl Volume {
         }
         let log = self.beside("daemon.log");
         let file = File::options().create(true).append(true).open(&log).expect("open the log");
+        let said = file.metadata().expect("stat the log").len();
         let mut command = self.vellum(&["mount"]);
         command.args(options).arg(self.path()).arg(&mnt).stdin(Stdio::null());
         let child = command
@@ -167,13 +168,13 @@ impl Volume {
             .spawn()
             .expect("start vellum mount");
         let mut daemon = Daemon { child, log };
-        daemon.await_mount(&mnt);
+        daemon.await_mount(&mnt, said);
         daemon
     }
 
     /// The program under test with these arguments.
     pub(crate) fn vellum(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vellum"));
         command.args(args);
         command
     }
@@ -181,8 +182,8 @@ impl Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        // A corpse of a mount would make the removal of the directory fail.
-        let _ = unmount(self.mnt(), UnmountFlags::DETACH);
+        // A mount or its corpse would make the removal of the directory fail.
+        abandon(&self.mnt());
     }
 }
 
@@ -213,13 +214,15 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn await_mount(&mut self, mnt: &Path) {
+    /// Waits until the daemon says that it is ready, and sees that it is. Its log begins at `said`.
+    fn await_mount(&mut self, mnt: &Path, said: u64) {
         wait_until("the mount answers", || {
             if let Some(status) = self.child.try_wait().expect("wait for the daemon") {
                 panic!("vellum mount ended with {status}:\n{}", self.log());
             }
-            is_mounted(mnt)
+            self.log().get(said as usize..).is_some_and(|new| new.contains("mounted "))
         });
+        assert!(is_mounted(mnt), "the daemon says it is mounted, but nothing answers");
     }
 }
 
@@ -230,13 +233,18 @@ impl Drop for Daemon {
     }
 }
 
-/// Whether something is mounted here and answers.
+/// Whether something is mounted here and answers. Asks by statfs, which no cache answers for a dead daemon.
 pub(crate) fn is_mounted(mnt: &Path) -> bool {
     let parent = mnt.parent().expect("a mountpoint has a parent");
-    match (fs::metadata(mnt), fs::metadata(parent)) {
-        (Ok(inner), Ok(outer)) => inner.dev() != outer.dev(),
-        _ => false,
-    }
+    let answers = rustix::fs::statfs(mnt).is_ok();
+    answers
+        && matches!((fs::metadata(mnt), fs::metadata(parent)), (Ok(mnt), Ok(above)) if mnt.dev() != above.dev())
+}
+
+/// Takes a mount away whatever state its daemon is in. Requests that wait for it fail, so that nobody,
+/// the daemon itself included, waits for a daemon that is about to be killed.
+fn abandon(mnt: &Path) {
+    let _ = unmount(mnt, UnmountFlags::FORCE | UnmountFlags::DETACH);
 }
 
 /// Polls until it holds.
@@ -355,8 +363,4 @@ fn fuse_is_here() -> bool {
         "/dev/fuse is missing: load the fuse module, or say that this is known with VELLUM_TEST_NO_FUSE=1"
     );
     false
-}
-
-fn binary() -> PathBuf {
-    option_env!("CARGO_BIN_EXE_vellum").map(PathBuf::from).expect("the binary is not built")
 }
