@@ -6,12 +6,13 @@
 //! - A failure, a read, a lookup, a listing matches some state between request and answer, at best the
 //!   one its point names. Size and the rest of the attributes may come from two such states.
 //! - A listing from start to end names each entry that stood throughout exactly once.
-//! - Times: `times.rs`.
+//! - Times: `times.rs`; and ctime never goes back while a mount lives.
 
 use std::collections::BTreeMap;
 use vellum_core::id::Ino;
 use vellum_core::port::Point;
 use vellum_core::port::kernel::{Attr, Entry, Operation, Reply, SetTime};
+use vellum_core::time::WallTime;
 use vellum_model::Time;
 
 use crate::claims::{
@@ -93,6 +94,7 @@ impl Judge {
             return Err(self.explain(claim, start, &changes));
         }
         self.judge_times(records, mercy)?;
+        judge_change_times(records)?;
         judge_listings(start, &changes, records, &places)?;
         self.mirror = states;
         Ok(timeline)
@@ -271,13 +273,7 @@ impl Judge {
 
     fn judge_times(&self, records: &[Record], mercy: Mercy) -> Outcome<()> {
         for record in records.iter().filter(|r| !r.inferred) {
-            let listed = match &record.reply {
-                Reply::Entries(entries) => {
-                    entries.iter().filter_map(|e| e.entry.and_then(|e| e.attr)).collect()
-                }
-                reply => reply_attr(reply).into_iter().copied().collect::<Vec<Attr>>(),
-            };
-            for attr in listed {
+            for attr in attrs_in(&record.reply) {
                 let Some(times) = self.times.get(&attr.ino) else { continue };
                 let wrong = match mercy.clock_hull {
                     Some(hull) => times.judge_roughly(shown(&attr), &[hull]),
@@ -298,6 +294,53 @@ impl Judge {
             }
         }
         Ok(())
+    }
+}
+
+/// ctime never goes back, whatever the clock does: an answer shows no less than any answer that was
+/// there before it was asked for.
+fn judge_change_times(records: &[Record]) -> Outcome<()> {
+    let mut answers: Vec<(&Record, Attr)> = Vec::new();
+    for record in records.iter().filter(|r| !r.inferred) {
+        answers.extend(attrs_in(&record.reply).into_iter().map(|attr| (record, attr)));
+    }
+    let mut before = answers.clone();
+    before.sort_by_key(|(record, _)| record.answered);
+    answers.sort_by_key(|(record, _)| record.asked);
+    let mut before = before.into_iter().peekable();
+    let mut seen: BTreeMap<Ino, (WallTime, &Record)> = BTreeMap::new();
+    for (record, attr) in answers {
+        while let Some((record, attr)) = before.next_if(|(r, _)| r.answered < record.asked) {
+            let newest = seen.entry(attr.ino).or_insert((attr.ctime, record));
+            if attr.ctime > newest.0 {
+                *newest = (attr.ctime, record);
+            }
+        }
+        if let Some((ctime, first)) = seen.get(&attr.ino)
+            && attr.ctime < *ctime
+        {
+            let text = format!(
+                "{:?} {} shows ctime {:?} of {}, and {:?} {} had shown {ctime:?} before it was asked",
+                record.id,
+                brief(&record.op),
+                attr.ctime,
+                attr.ino,
+                first.id,
+                brief(&first.op)
+            );
+            return Err(Failure { place: record.answered, ..Failure::new("ctime-back", text) });
+        }
+    }
+    Ok(())
+}
+
+/// All attributes in an answer.
+fn attrs_in(reply: &Reply) -> Vec<Attr> {
+    match reply {
+        Reply::Entries(entries) => {
+            entries.iter().filter_map(|e| e.entry.and_then(|e| e.attr)).collect()
+        }
+        reply => reply_attr(reply).into_iter().copied().collect(),
     }
 }
 

@@ -161,7 +161,7 @@ pub(super) fn decode_footer(
 pub struct Mark {
     /// Files from this number on did not exist yet.
     pub(super) next_file: u32,
-    /// The unsealed ones. Every other file below `next_file` is sealed or gone.
+    /// The unsealed ones, and those whose removal is not durable. Every other file below `next_file` is sealed or gone.
     pub(super) files: Vec<FileMark>,
 }
 
@@ -169,10 +169,22 @@ pub struct Mark {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileMark {
     pub(super) number: u32,
-    /// Everything below it except for the holes.
+    /// Everything below it except for the holes. 0: nothing in it is alive, it is to be removed.
     pub(super) end: u64,
     /// Offset and length of what no append had finished; ascending.
     pub(super) holes: Vec<(u64, u64)>,
+}
+
+impl FileMark {
+    /// The mark of a file that is removed.
+    pub(super) fn removed(number: u32) -> FileMark {
+        FileMark { number, end: 0, holes: Vec::new() }
+    }
+
+    /// Whether the file was removed; a crash may have brought it back.
+    pub(super) fn is_removed(&self) -> bool {
+        self.end == 0
+    }
 }
 
 impl Mark {

@@ -106,14 +106,15 @@ fn perform<M: Medium>(
     medium: &M,
     plan: &SyncPlan<M::File>,
 ) -> Result<bool, PageError> {
-    if plan.directory
-        && let Err(error) = medium.sync()
-    {
-        shared.with_mut(|pages| {
-            pages.directory_failed();
-            plan.files.iter().for_each(|sync| pages.sync_skipped(sync));
-        });
-        return Err(error.into());
+    if plan.directory {
+        if let Err(error) = medium.sync() {
+            shared.with_mut(|pages| {
+                pages.directory_failed();
+                plan.files.iter().for_each(|sync| pages.sync_skipped(sync));
+            });
+            return Err(error.into());
+        }
+        shared.with_mut(|pages| pages.directory_synced(&plan.gone));
     }
     let mut all = true;
     for sync in &plan.files {
@@ -130,8 +131,10 @@ fn perform<M: Medium>(
         }
     }
     for number in &plan.remove {
-        // A file that stays is found at the next start, with nothing alive in it.
-        let _ = medium.remove(*number);
+        // A file that stays is removed at the next start, because the mark says so.
+        if medium.remove(*number).is_ok() {
+            shared.with_mut(|pages| pages.removed(*number));
+        }
     }
     Ok(all)
 }
@@ -146,7 +149,9 @@ pub fn delete<M: Medium>(
     for id in ids {
         let Some(burial) = shared.with_mut(|pages| pages.bury(*id)) else { continue };
         let done = match burial.remove {
-            Some(number) => medium.remove(number),
+            Some(number) => {
+                medium.remove(number).map(|()| shared.with_mut(|pages| pages.removed(number)))
+            }
             None => bury(&burial),
         };
         outcome = outcome.and(done);

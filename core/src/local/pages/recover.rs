@@ -93,8 +93,13 @@ pub fn recover<M: Medium>(
     let mut pages = Pages::new(volume, file_bytes, next_file);
     let mut troubles = Vec::new();
     let mut found = Vec::new();
+    pages.directory_unknown();
     for number in numbers {
         let promise = match mark.files.iter().find(|file| file.number == number) {
+            Some(file) if file.is_removed() => {
+                remove(medium, &mut pages, number)?;
+                continue;
+            }
             Some(file) => Promise::Until(file.clone()),
             None if number < mark.next_file => Promise::Sealed,
             None => Promise::Nothing,
@@ -111,7 +116,7 @@ pub fn recover<M: Medium>(
             Some(file) => {
                 pages.files.insert(number, file);
             }
-            None => medium.remove(number)?,
+            None => remove(medium, &mut pages, number)?,
         }
         found.append(&mut scan.found);
         troubles.append(&mut scan.troubles);
@@ -123,9 +128,19 @@ pub fn recover<M: Medium>(
         }
     }
     for number in pages.remove_dead_files() {
-        medium.remove(number)?;
+        remove(medium, &mut pages, number)?;
     }
     Ok(Recovered { pages, troubles })
+}
+
+fn remove<M: Medium>(
+    medium: &M,
+    pages: &mut Pages<M::File>,
+    number: u32,
+) -> Result<(), MediumError> {
+    medium.remove(number)?;
+    pages.removed(number);
+    Ok(())
 }
 
 /// What the mark says about a file.

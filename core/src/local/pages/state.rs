@@ -64,6 +64,15 @@ pub(super) enum Phase {
     Failed,
 }
 
+/// How far the removal of a file went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removal {
+    /// To be done, or it failed.
+    Due,
+    /// A sync of the directory will make it durable.
+    Done,
+}
+
 /// The page files of a volume.
 pub struct Pages<F> {
     pub(super) volume: VolumeId,
@@ -74,7 +83,9 @@ pub struct Pages<F> {
     next_file: u32,
     /// Numbers handed out for files that are not here yet.
     creating: BTreeSet<u32>,
-    /// A file was created since the directory was synced last.
+    /// Files without anything alive, until their removal is durable: a crash may bring them back.
+    removed: BTreeMap<u32, Removal>,
+    /// A file was created or removed since the directory was synced last.
     directory_dirty: bool,
     /// Segments that a crash could still take away, until a sync makes them durable.
     undurable: BTreeMap<SegmentId, SegmentDraft>,
@@ -94,6 +105,8 @@ pub(super) enum Room<F> {
 /// What a sync has to do, in this order.
 pub(super) struct SyncPlan<F> {
     pub(super) directory: bool,
+    /// Removed files that the sync of the directory forgets for good.
+    pub(super) gone: Vec<u32>,
     pub(super) files: Vec<FileSync<F>>,
     /// Files in which nothing is alive.
     pub(super) remove: Vec<u32>,
@@ -116,7 +129,7 @@ pub(super) struct Burial<F> {
     pub(super) file: F,
     /// Sector of the dead map.
     pub(super) sector: (u64, Bytes),
-    /// Everything of the record behind its first page.
+    /// Everything of the record behind its head.
     pub(super) punch: (u64, u64),
     /// The whole file is dead: remove it instead.
     pub(super) remove: Option<u32>,
@@ -132,6 +145,7 @@ impl<F: Clone> Pages<F> {
             index: BTreeMap::new(),
             appending: BTreeSet::new(),
             next_file,
+            removed: BTreeMap::new(),
             directory_dirty: false,
             creating: BTreeSet::new(),
             undurable: BTreeMap::new(),
@@ -273,12 +287,15 @@ impl<F: Clone> Pages<F> {
                 undurable.entry(place.file).or_default().push(*id);
             }
         }
+        let done = self.removed.iter().filter(|(_, removal)| **removal == Removal::Done);
         let mut plan = SyncPlan {
             directory: core::mem::take(&mut self.directory_dirty),
+            gone: done.map(|(number, _)| *number).collect(),
             files: Vec::new(),
             remove: self.remove_dead_files(),
             mark: Mark { next_file: self.next_file, files: Vec::new() },
         };
+        plan.mark.files.extend(self.removed.keys().map(|number| FileMark::removed(*number)));
         for number in &self.creating {
             let nothing = FileMark { number: *number, end: FIRST_RECORD, holes: Vec::new() };
             plan.mark.files.push(nothing);
@@ -317,6 +334,22 @@ impl<F: Clone> Pages<F> {
                 file.phase = Phase::Sealed;
             }
         }
+    }
+
+    /// A file was removed. Until the directory is synced a crash may bring them back.
+    pub(super) fn removed(&mut self, number: u32) {
+        self.removed.insert(number, Removal::Done);
+        self.directory_dirty = true;
+    }
+
+    /// The directory was synced after these files were removed.
+    pub(super) fn directory_synced(&mut self, gone: &[u32]) {
+        self.removed.retain(|number, _| !gone.contains(number));
+    }
+
+    /// A start found this state: what of the names in the directory is durable is not known.
+    pub(super) fn directory_unknown(&mut self) {
+        self.directory_dirty = true;
     }
 
     /// The directory could not be synced: the names of new files may be lost.
@@ -359,12 +392,15 @@ impl<F: Clone> Pages<F> {
         let file = self.files.get_mut(&place.file)?;
         file.live -= 1;
         let sector = file.dead.set(place.offset);
-        let punch = (place.offset + PAGE, place.physical_len() - PAGE);
+        // The head stays whole: should a crash lose the bit but not the hole, it is no damage.
+        let head = segment::head_len(place.payload_len) as u64;
+        let punch = (place.offset + head, place.physical_len() - head);
         let burial = Burial { file: file.file.clone(), sector, punch, remove: None };
         if file.live > 0 || file.in_flight > 0 || file.phase == Phase::Open {
             return Some(burial);
         }
         self.files.remove(&place.file);
+        self.removed.insert(place.file, Removal::Due);
         Some(Burial { remove: Some(place.file), ..burial })
     }
 
@@ -376,6 +412,7 @@ impl<F: Clone> Pages<F> {
             self.files.iter().filter(|(_, file)| dead(file)).map(|(n, _)| *n).collect();
         for number in &numbers {
             self.files.remove(number);
+            self.removed.insert(*number, Removal::Due);
         }
         numbers
     }

@@ -233,6 +233,32 @@ fn files_are_sealed_when_full_and_removed_when_dead() {
 }
 
 #[test]
+fn a_removed_file_that_a_crash_brings_back_is_removed_again() {
+    let medium = FakeMedium::default();
+    let store = Store::open(&medium, None);
+    for sequence in 1..=2 {
+        store.append(&draft(sequence, 8 * PAGE as usize)).unwrap();
+    }
+    store.sync().unwrap();
+    let first = medium.1.borrow()[&0].clone();
+    // The first file is full, and dies before it gets a footer.
+    store.append(&draft(3, 8 * PAGE as usize)).unwrap();
+    store.delete(id(1));
+    store.delete(id(2));
+    assert!(!medium.1.borrow().contains_key(&0));
+    let mark = store.sync().unwrap();
+    medium.1.borrow_mut().insert(0, first);
+    let store = Store::open(&medium, Some(&mark));
+    assert_eq!(store.2, vec![]);
+    assert_eq!(store.ids(), [id(3)]);
+    assert!(!medium.1.borrow().contains_key(&0));
+    // Once the directory was synced after a removal, no mark speaks of it.
+    store.sync().unwrap();
+    let mark = store.sync().unwrap();
+    assert!(mark.files.iter().all(|file| file.number != 0));
+}
+
+#[test]
 fn deleted_segments_stay_deleted_after_reopening() {
     let medium = FakeMedium::default();
     let store = Store::open(&medium, None);

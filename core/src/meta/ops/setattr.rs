@@ -34,6 +34,8 @@ pub async fn setattr(
     txn.rely_on(key::inode(ino, tag::CORE));
     let mut attrs = Attrs::from_rows(&list(attrs))?.ok_or(FsError::Stale)?;
     let generation = attrs.core.generation;
+    // Before mtime is set, which hides that every change of data was one of the inode.
+    let changed = attrs.ctime();
     if let Some(size) = set.size {
         // What is cut off must be known exactly: a racing writer makes this try again.
         txn.rely_on(key::inode(ino, tag::SIZE));
@@ -47,7 +49,7 @@ pub async fn setattr(
     owner_and_mode(&mut attrs, set);
     times(txn, ino, &mut attrs, set, now);
     // A clock that was put back must not hide a change.
-    attrs.core.ctime = now.max(attrs.ctime());
+    attrs.core.ctime = now.max(changed);
     attrs.ctime = None;
     txn.clear(key::inode(ino, tag::CTIME));
     txn.set(key::inode(ino, tag::CORE), attrs.core.encode());
