@@ -44,6 +44,8 @@ pub struct Judge {
     pub mirror: Mirror,
     /// The times of every inode.
     pub times: BTreeMap<Ino, Times>,
+    /// Reads of this life that were never answered; they may have moved access times all the same.
+    pub lost_reads: Vec<(Ino, Place, Span)>,
 }
 
 /// A change in its place.
@@ -186,6 +188,11 @@ impl Judge {
             };
             if let Some(times) = self.times.get_mut(ino) {
                 times.touch(record.asked, record.answered, record.span);
+            }
+        }
+        for (ino, asked, span) in &self.lost_reads {
+            if let Some(times) = self.times.get_mut(ino) {
+                times.touch(*asked, Place::MAX, *span);
             }
         }
     }

@@ -29,6 +29,7 @@ impl Judge {
         order: &CommitOrder,
         mercy: Mercy,
     ) -> Outcome<Timeline> {
+        self.lost_reads = lost_reads(epoch);
         let mut attempt = self.clone();
         let first = match attempt.judge(&epoch.records, order, mercy) {
             Ok(timeline) => {
@@ -139,6 +140,17 @@ fn inferred(
         interrupted: false,
         inferred: true,
     }
+}
+
+/// Reads that were never answered, with what the clock said while they could move access times.
+fn lost_reads(epoch: &Epoch) -> Vec<(Ino, Place, Span)> {
+    let reads = epoch.unanswered.iter().filter_map(|lost| match lost.op {
+        Operation::Read { ino, .. }
+        | Operation::ReadDir { ino, .. }
+        | Operation::ReadLink { ino } => Some((ino, lost.asked, Span::new(lost.wall, epoch.ended))),
+        _ => None,
+    });
+    reads.collect()
 }
 
 fn number_only(ino: Ino) -> Attr {

@@ -155,7 +155,7 @@ impl Run {
         }
         let times =
             found.nodes.iter().map(|(ino, n)| (*ino, Times::shown(shown(&n.attr)))).collect();
-        self.judge = Some(Judge { mirror: found.mirror(), times });
+        self.judge = Some(Judge { mirror: found.mirror(), times, lost_reads: Vec::new() });
         self.note_walk();
         Ok(())
     }
@@ -172,6 +172,10 @@ impl Run {
         self.close_everything()?;
         match self.world.control(Control::Unmount)? {
             Answer::Unmounted => {}
+            // What a full store does not take is lost with the mount, and the mount said so.
+            Answer::Failed(FsError::NoSpace) if self.world.options.rate(Fault::NoSpace) > 0 => {
+                return self.crash();
+            }
             other => return Err(Failure::new("unmount", format!("{other:?}"))),
         }
         self.world.link.counts[Fault::Remount as usize] += 1;

@@ -56,14 +56,18 @@ impl Client {
         and_then: impl FnOnce(&mut Client, Attr) + Send + 'static,
     ) {
         self.pin(ino);
-        self.spawn(id, move |cx| async move {
+        // The change took effect: a caller that gives up now gets its result all the same.
+        self.spawn_own(move |cx| async move {
             let (result, point) = transact!(&cx, &mounted.volume, |txn| getattr(txn, ino).await);
             done(move |client| {
                 match result.map(|attrs| client.merged(ino, &attrs, point)) {
                     Ok(Some(attr)) => and_then(client, attr),
                     Ok(None) => client.with_attr(mounted, id, (ino, changed), and_then),
                     // It went meanwhile: then what the change saw is the last that there was.
-                    Err(_) => and_then(client, changed.attr(ino)),
+                    Err(_) => {
+                        let last = client.merged(ino, &changed, Point::Step);
+                        and_then(client, last.unwrap_or_else(|| changed.attr(ino)));
+                    }
                 }
                 client.unpin(ino);
             })

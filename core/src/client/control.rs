@@ -6,7 +6,7 @@ use super::tasks::done;
 use super::{Client, Mounted, Phase};
 
 use crate::check::check;
-use crate::data::page_io::page;
+use crate::data::page_io::{failure, page};
 use crate::error::{FsError, FsResult};
 use crate::id::{Ino, RequestId};
 use crate::meta::name::Names;
@@ -288,7 +288,7 @@ async fn used(cx: &Cx, volume: &Arc<Volume>) -> FsResult<(Pair, Space)> {
     match page(cx, PageRequest::Space).await {
         Ok(PageReply::Space(space)) => Ok((used?, space)),
         Ok(_) => Err(FsError::Damaged),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(failure(cx, error)),
     }
 }
 

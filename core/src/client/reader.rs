@@ -3,7 +3,7 @@
 use super::file::Span;
 use super::tasks::done;
 use super::{Client, Mounted};
-use crate::data::page_io::pages;
+use crate::data::page_io::{failure, pages};
 use crate::error::FsError;
 use crate::id::{Handle, Ino, RequestId, SegmentId};
 use crate::limits::{FILE_SIZE_MAX, IO_SIZE_MAX};
@@ -42,9 +42,9 @@ impl Client {
         let Some(size) = inode.file.as_deref().and_then(|f| f.size()) else {
             return self.load(mounted, ino, (id, request));
         };
-        let end =
-            offset.saturating_add(u64::from(len.min(IO_SIZE_MAX))).min(size).min(FILE_SIZE_MAX);
-        let range = offset.min(end)..end;
+        let end = offset.saturating_add(u64::from(len.min(IO_SIZE_MAX))).min(FILE_SIZE_MAX);
+        let wanted = offset.min(end)..end;
+        let range = within(&wanted, size);
         let missing = inode.file.as_deref_mut().and_then(|f| f.missing_region(&range));
         match missing {
             Some((region, begin)) => {
@@ -57,7 +57,7 @@ impl Client {
                 if !range.is_empty() {
                     self.touch_atime(ino);
                 }
-                self.read_loaded(id, ino, range, true);
+                self.read_loaded(id, ino, wanted, true);
             }
         }
     }
@@ -93,8 +93,8 @@ impl Client {
 
     /// Answers from memory, or fetches what is missing. `retry`: a missing segment may mean that
     /// what is known is old.
-    fn read_loaded(&mut self, id: RequestId, ino: Ino, range: Range<u64>, retry: bool) {
-        let Some(plan) = self.plan_read(ino, range.clone()) else {
+    fn read_loaded(&mut self, id: RequestId, ino: Ino, wanted: Range<u64>, retry: bool) {
+        let Some(plan) = self.plan_read(ino, &wanted) else {
             return self.fail(id, FsError::Damaged);
         };
         if plan.fetches.is_empty() {
@@ -110,7 +110,9 @@ impl Client {
             });
             let replies = pages(&cx, requests.collect()).await;
             done(move |client| {
-                client.read_fetched(id, (ino, range, retry), plan, replies);
+                let replies =
+                    replies.into_iter().map(|reply| reply.map_err(|e| (e, failure(&cx, e))));
+                client.read_fetched(id, (ino, wanted, retry), plan, replies);
                 client.unpin(ino);
             })
         });
@@ -121,19 +123,22 @@ impl Client {
         id: RequestId,
         (ino, range, retry): (Ino, Range<u64>, bool),
         mut plan: ReadPlan,
-        replies: Vec<Result<PageReply, PageError>>,
+        replies: impl Iterator<Item = Result<PageReply, (PageError, FsError)>>,
     ) {
         for ((piece, segment, offset, len), reply) in plan.fetches.iter().zip(replies) {
-            let error = match reply {
+            let (error, failure) = match reply {
                 Ok(PageReply::Data(bytes)) if bytes.len() == *len as usize => {
                     plan.pieces[*piece] = Piece::Bytes(bytes);
                     continue;
                 }
-                Ok(_) => PageError::Io,
+                Ok(_) => (PageError::Io, FsError::Damaged),
                 Err(error) => error,
             };
             if error == PageError::Missing && retry {
                 return self.read_again(id, ino, range);
+            }
+            if failure == FsError::Interrupted {
+                return self.fail(id, failure);
             }
             self.report(
                 Severity::Error,
@@ -142,7 +147,7 @@ impl Client {
                     range.start, range.end
                 ),
             );
-            return self.fail(id, FsError::Damaged);
+            return self.fail(id, failure);
         }
         self.reply(id, Reply::Data(plan.pieces), Point::Step);
     }
@@ -184,16 +189,26 @@ impl Client {
         });
     }
 
-    fn plan_read(&self, ino: Ino, range: Range<u64>) -> Option<ReadPlan> {
+    /// What an answer consists of now; nothing beyond the end of the file, wherever that is by now.
+    fn plan_read(&self, ino: Ino, wanted: &Range<u64>) -> Option<ReadPlan> {
         let file = self.inodes.file(ino)?;
         let committed = file.committed()?;
         let mut plan = ReadPlan { pieces: Pieces::new(), fetches: Vec::new() };
+        let range = within(wanted, file.size()?);
+        if range.is_empty() {
+            return Some(plan);
+        }
         file.buffer.visit(range, |part, buffered| match buffered {
             Some(bytes) => plan.pieces.push(Piece::Bytes(bytes)),
             None => committed.visit(part, |part, span| plan.push(part, span)),
         });
         Some(plan)
     }
+}
+
+/// The part of a range that lies in a file of a size.
+fn within(range: &Range<u64>, size: u64) -> Range<u64> {
+    range.start.min(size)..range.end.min(size)
 }
 
 impl ReadPlan {

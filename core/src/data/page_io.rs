@@ -3,6 +3,7 @@
 //! Owns: how long a page store may be away before somebody is told. Never does: choosing what to
 //! read. Tests: the simulator's outages.
 
+use crate::error::FsError;
 use crate::port::page_store::{PageError, PageReply, PageRequest};
 use crate::task::{Ask, Cx, Told};
 use alloc::vec;
@@ -13,6 +14,15 @@ use core::time::Duration;
 const ATTEMPTS_MAX: u32 = 24;
 /// Longest wait between two attempts.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// What an answer of the page store means to the request that waited for it. A caller that gave up is told
+/// so, not that anything is wrong.
+pub fn failure(cx: &Cx, error: PageError) -> FsError {
+    match error {
+        PageError::Unavailable if cx.interrupted() => FsError::Interrupted,
+        error => error.into(),
+    }
+}
 
 /// Asks one thing.
 pub async fn page(cx: &Cx, request: PageRequest) -> Result<PageReply, PageError> {
