@@ -33,17 +33,21 @@ impl Client {
         &mut self,
         mounted: Mounted,
         id: RequestId,
-        (_caller, ino, handle, set): (Caller, Ino, Option<Handle>, SetAttr),
+        (caller, ino, handle, set): (Caller, Ino, Option<Handle>, SetAttr),
     ) {
-        let op = Operation::SetAttr { ino, handle, set };
-        self.change_attrs(mounted.clone(), id, (ino, set), op, move |client, result, point| {
-            match result {
-                Ok(attrs) => client.with_attr(mounted, id, (ino, attrs), move |client, attr| {
+        let request = Request { caller, op: Operation::SetAttr { ino, handle, set } };
+        self.change_attrs(
+            mounted.clone(),
+            id,
+            (ino, set),
+            request,
+            move |client, result, point| match result {
+                Ok(attrs) => client.with_attr(mounted, (ino, attrs), move |client, attr| {
                     client.reply_attr(id, attr, point);
                 }),
                 Err(error) => client.reply(id, Reply::Error(error), point),
-            }
-        });
+            },
+        );
     }
 
     /// Goes on with attributes as they are now. What a change returned will not do: size, times and
@@ -51,7 +55,6 @@ impl Client {
     pub(super) fn with_attr(
         &mut self,
         mounted: Mounted,
-        id: RequestId,
         (ino, changed): (Ino, Attrs),
         and_then: impl FnOnce(&mut Client, Attr) + Send + 'static,
     ) {
@@ -62,7 +65,7 @@ impl Client {
             done(move |client| {
                 match result.map(|attrs| client.merged(ino, &attrs, point)) {
                     Ok(Some(attr)) => and_then(client, attr),
-                    Ok(None) => client.with_attr(mounted, id, (ino, changed), and_then),
+                    Ok(None) => client.with_attr(mounted, (ino, changed), and_then),
                     // It went meanwhile: then what the change saw is the last that there was.
                     Err(_) => {
                         let last = client.merged(ino, &changed, Point::Step);
@@ -83,7 +86,7 @@ impl Client {
         mounted: Mounted,
         id: RequestId,
         (ino, set): (Ino, SetAttr),
-        op: Operation,
+        request: Request,
         and_then: impl FnOnce(&mut Client, FsResult<Attrs>, Point) + Send + 'static,
     ) {
         let now = self.now.wall;
@@ -92,7 +95,7 @@ impl Client {
         let data = set.size.is_some() || set.mtime.is_some();
         let inode = self.inodes.enter(ino);
         if exclusive && inode.exclusive {
-            return inode.parked.push((id, Request { caller: super::files::NOBODY, op }));
+            return inode.parked.push((id, request));
         }
         inode.exclusive |= exclusive;
         inode.pins += 1;

@@ -16,9 +16,15 @@ use bytes::Bytes;
 
 impl Client {
     /// FUSE_OPEN. It counts as an open from here on, so that no reclaim slips in between.
-    pub(super) fn open(&mut self, mounted: Mounted, id: RequestId, ino: Ino, flags: OpenFlags) {
+    pub(super) fn open(
+        &mut self,
+        mounted: Mounted,
+        id: RequestId,
+        (caller, ino, flags): (Caller, Ino, OpenFlags),
+    ) {
         if flags.truncates() {
-            return self.open_truncating(mounted, id, ino, flags);
+            let request = Request { caller, op: Operation::Open { ino, flags } };
+            return self.open_truncating(mounted, id, ino, request);
         }
         let loaded = self.inodes.file(ino).is_some_and(|f| f.committed().is_some());
         if mounted.volume.kv.sole && loaded {
@@ -49,15 +55,16 @@ impl Client {
     }
 
     /// open(2) with O_TRUNC in one request.
-    fn open_truncating(&mut self, mounted: Mounted, id: RequestId, ino: Ino, flags: OpenFlags) {
+    fn open_truncating(&mut self, mounted: Mounted, id: RequestId, ino: Ino, request: Request) {
         let set = SetAttr { size: Some(0), ..SetAttr::default() };
-        let op = Operation::Open { ino, flags };
-        self.change_attrs(mounted, id, (ino, set), op, move |client, result, point| match result {
-            Ok(_) => {
-                let handle = client.inodes.open(ino);
-                client.reply(id, Reply::Opened(opened(handle)), point);
+        self.change_attrs(mounted, id, (ino, set), request, move |client, result, point| {
+            match result {
+                Ok(_) => {
+                    let handle = client.inodes.open(ino);
+                    client.reply(id, Reply::Opened(opened(handle)), point);
+                }
+                Err(error) => client.reply(id, Reply::Error(error), point),
             }
-            Err(error) => client.reply(id, Reply::Error(error), point),
         });
     }
 
@@ -224,9 +231,6 @@ impl Client {
 pub(super) fn opened(handle: Handle) -> Opened {
     Opened { handle, keep_cache: true, direct_io: false, cache_dir: false }
 }
-
-/// Used where a caller's credentials do not matter.
-pub(super) const NOBODY: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
 /// A context in which nothing is asked twice.
 pub(super) async fn settle_all(cx: &Cx) -> FsResult<()> {

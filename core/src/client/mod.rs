@@ -197,7 +197,7 @@ impl Client {
             Operation::Link { ino, new_parent, new_name } => {
                 self.link(mounted, id, ino, (new_parent, new_name));
             }
-            Operation::Open { ino, flags } => self.open(mounted, id, ino, flags),
+            Operation::Open { ino, flags } => self.open(mounted, id, (caller, ino, flags)),
             Operation::Read { ino, handle, offset, len } => {
                 self.read(mounted, id, (caller, ino, handle, offset, len));
             }

@@ -223,9 +223,9 @@ impl Client {
             mounted.clone(),
             id,
             (ino, set),
-            request.op,
+            request,
             move |client, result, point| match result {
-                Ok(attrs) => client.with_attr(mounted, id, (ino, attrs), move |client, attr| {
+                Ok(attrs) => client.with_attr(mounted, (ino, attrs), move |client, attr| {
                     let opened = opened(client.inodes.open(ino));
                     let entry = client.entry(attr);
                     client.reply(id, Reply::Created { entry, opened }, point);
@@ -283,12 +283,10 @@ impl Client {
             done(move |client| {
                 client.note(point);
                 match linked {
-                    Ok(attrs) => {
-                        client.with_attr(mounted, id, (ino, attrs), move |client, attr| {
-                            let entry = client.entry(attr);
-                            client.reply(id, Reply::Entry(entry), point);
-                        })
-                    }
+                    Ok(attrs) => client.with_attr(mounted, (ino, attrs), move |client, attr| {
+                        let entry = client.entry(attr);
+                        client.reply(id, Reply::Entry(entry), point);
+                    }),
                     Err(error) => client.reply(id, Reply::Error(error), point),
                 }
                 client.unpin(ino);
