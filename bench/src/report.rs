@@ -111,7 +111,8 @@ impl Report {
         if daemon {
             let cell = &line.cells[0];
             fields.push(
-                cell.cpu_per_operation().map_or("-".to_owned(), |t| format!("{:.1} us", t * 1e6)),
+                cell.cpu_per_operation()
+                    .map_or("-".to_owned(), |t| latency(Duration::from_secs_f64(t))),
             );
             fields.push(cell.peak().map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20)));
         }
@@ -204,6 +205,7 @@ fn number(value: f64) -> String {
 fn latency(time: Duration) -> String {
     match time.as_secs_f64() * 1e6 {
         us if us >= 1_000.0 => format!("{:.1} ms", us / 1e3),
-        us => format!("{us:.0} us"),
+        us if us >= 100.0 => format!("{us:.0} us"),
+        us => format!("{us:.1} us"),
     }
 }
