@@ -1,7 +1,7 @@
 //! Numbered files on a local disk, for page files and logs: the system calls.
 
+use crate::buffers::Buffer;
 use bytes::Bytes;
-use rustix::buffer::spare_capacity;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -92,10 +92,10 @@ pub(crate) struct DiskFile(Arc<OwnedFd>);
 impl DiskFile {
     /// Reads exactly `len` bytes if they are in the page cache.
     pub(crate) fn read_cached(&self, offset: u64, len: usize) -> Option<Bytes> {
-        let mut buffer = vec![0; len];
-        let mut slices = [IoSliceMut::new(&mut buffer)];
+        let mut buffer = Buffer::new(len);
+        let mut slices = [IoSliceMut::new(buffer.as_mut())];
         let read = rustix::io::preadv2(&self.0, &mut slices, offset, ReadWriteFlags::NOWAIT);
-        (read == Ok(len)).then(|| buffer.into())
+        (read == Ok(len)).then(|| buffer.freeze())
     }
 }
 
@@ -106,17 +106,18 @@ impl File for DiskFile {
     }
 
     fn read(&self, offset: u64, len: usize) -> Result<Bytes, MediumError> {
-        let mut buffer = Vec::with_capacity(len);
-        while buffer.len() < len {
-            let at = offset + buffer.len() as u64;
-            match rustix::io::pread(&self.0, spare_capacity(&mut buffer), at) {
+        let mut buffer = Buffer::new(len);
+        let mut read = 0;
+        while read < len {
+            match rustix::io::pread(&self.0, &mut buffer.as_mut()[read..], offset + read as u64) {
                 Ok(0) => break,
-                Ok(_) | Err(Errno::INTR) => {}
+                Ok(more) => read += more,
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(medium_error(error)),
             }
         }
-        buffer.truncate(len);
-        Ok(buffer.into())
+        buffer.truncate(read);
+        Ok(buffer.freeze())
     }
 
     fn write(&self, offset: u64, pieces: &[Bytes]) -> Result<(), MediumError> {

@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+mod buffers;
 pub mod conformance;
 mod disk;
 pub mod embedded;

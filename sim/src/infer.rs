@@ -119,7 +119,13 @@ fn inferred(
     let reply = match change.op {
         Operation::Create { .. } => {
             let handle = Handle(u64::MAX);
-            let opened = Opened { handle, keep_cache: false, direct_io: false, cache_dir: false };
+            let opened = Opened {
+                handle,
+                keep_cache: false,
+                direct_io: false,
+                cache_dir: false,
+                no_flush: false,
+            };
             Reply::Created { entry, opened }
         }
         Operation::MkNod { .. } | Operation::MkDir { .. } | Operation::Symlink { .. } => {

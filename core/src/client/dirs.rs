@@ -23,8 +23,13 @@ impl Client {
                     Ok(attrs) if attrs.core.is_dir() => {
                         let handle = client.inodes.open(ino);
                         client.saw_attrs(ino, &attrs);
-                        let opened =
-                            Opened { handle, keep_cache: true, direct_io: false, cache_dir: true };
+                        let opened = Opened {
+                            handle,
+                            keep_cache: true,
+                            direct_io: false,
+                            cache_dir: true,
+                            no_flush: true,
+                        };
                         client.reply(id, Reply::Opened(opened), point);
                     }
                     Ok(_) => client.reply(id, Reply::Error(FsError::NotDirectory), point),

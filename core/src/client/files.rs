@@ -29,7 +29,7 @@ impl Client {
         let loaded = self.inodes.file(ino).is_some_and(|f| f.committed().is_some());
         if mounted.volume.kv.sole && loaded {
             let handle = self.inodes.open(ino);
-            return self.reply(id, Reply::Opened(opened(handle)), Point::Step);
+            return self.reply(id, Reply::Opened(opened(handle, flags)), Point::Step);
         }
         self.pin(ino);
         let epoch = self.inodes.file(ino).map_or(0, |f| f.epoch);
@@ -45,7 +45,7 @@ impl Client {
                     Ok((attrs, inline)) => {
                         client.install(ino, epoch, &attrs, inline, point);
                         let handle = client.inodes.open(ino);
-                        client.reply(id, Reply::Opened(opened(handle)), point);
+                        client.reply(id, Reply::Opened(opened(handle, flags)), point);
                     }
                     Err(error) => client.reply(id, Reply::Error(error), point),
                 }
@@ -57,11 +57,12 @@ impl Client {
     /// open(2) with O_TRUNC in one request.
     fn open_truncating(&mut self, mounted: Mounted, id: RequestId, ino: Ino, request: Request) {
         let set = SetAttr { size: Some(0), ..SetAttr::default() };
+        let Operation::Open { flags, .. } = request.op else { return };
         self.change_attrs(mounted, id, (ino, set), request, move |client, result, point| {
             match result {
                 Ok(_) => {
                     let handle = client.inodes.open(ino);
-                    client.reply(id, Reply::Opened(opened(handle)), point);
+                    client.reply(id, Reply::Opened(opened(handle, flags)), point);
                 }
                 Err(error) => client.reply(id, Reply::Error(error), point),
             }
@@ -228,8 +229,9 @@ impl Client {
 }
 
 /// On a volume that only this mount uses, the kernel's cached pages are always true.
-pub(super) fn opened(handle: Handle) -> Opened {
-    Opened { handle, keep_cache: true, direct_io: false, cache_dir: false }
+pub(super) fn opened(handle: Handle, flags: OpenFlags) -> Opened {
+    let no_flush = !flags.writes();
+    Opened { handle, keep_cache: true, direct_io: false, cache_dir: false, no_flush }
 }
 
 /// A context in which nothing is asked twice.

@@ -161,9 +161,9 @@ impl Client {
         let entry = self.entry(attrs.attr(ino));
         match then {
             Then::Reply => self.reply(id, Reply::Entry(entry), point),
-            Then::Open(_) => {
+            Then::Open(flags) => {
                 self.install_created(ino, attrs, point);
-                let opened = opened(self.inodes.open(ino));
+                let opened = opened(self.inodes.open(ino), flags);
                 self.reply(id, Reply::Created { entry, opened }, point);
             }
         }
@@ -179,7 +179,7 @@ impl Client {
     ) {
         let Then::Open(flags) = then else { return self.fail(id, FsError::Exists) };
         if flags.truncates() {
-            return self.open_found_truncating(mounted, id, ino, request);
+            return self.open_found_truncating(mounted, id, ino, (request, flags));
         }
         self.pin(ino);
         let epoch = self.inodes.file(ino).map_or(0, |f| f.epoch);
@@ -197,7 +197,7 @@ impl Client {
                     Ok((attrs, inline)) => match client.known_entry(ino, &attrs, point) {
                         Some(entry) => {
                             client.install(ino, epoch, &attrs, inline, point);
-                            let opened = opened(client.inodes.open(ino));
+                            let opened = opened(client.inodes.open(ino), flags);
                             client.reply(id, Reply::Created { entry, opened }, point);
                         }
                         None => client.dispatch(id, request),
@@ -216,7 +216,7 @@ impl Client {
         mounted: Mounted,
         id: RequestId,
         ino: Ino,
-        request: Request,
+        (request, flags): (Request, OpenFlags),
     ) {
         let set = SetAttr { size: Some(0), ..SetAttr::default() };
         self.change_attrs(
@@ -226,7 +226,7 @@ impl Client {
             request,
             move |client, result, point| match result {
                 Ok(attrs) => client.with_attr(mounted, (ino, attrs), move |client, attr| {
-                    let opened = opened(client.inodes.open(ino));
+                    let opened = opened(client.inodes.open(ino), flags);
                     let entry = client.entry(attr);
                     client.reply(id, Reply::Created { entry, opened }, point);
                 }),

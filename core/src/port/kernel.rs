@@ -396,6 +396,8 @@ pub struct Opened {
     pub direct_io: bool,
     /// FOPEN_CACHE_DIR: the kernel may cache the listing.
     pub cache_dir: bool,
+    /// FOPEN_NOFLUSH: closing a descriptor needs no FLUSH, because nothing can be written through it.
+    pub no_flush: bool,
 }
 
 /// stat(2)'s fields.

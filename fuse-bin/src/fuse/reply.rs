@@ -146,6 +146,7 @@ fn fopen(opened: &Opened) -> FopenFlags {
     flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
     flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct_io);
     flags.set(FopenFlags::FOPEN_CACHE_DIR, opened.cache_dir);
+    flags.set(FopenFlags::FOPEN_NOFLUSH, opened.no_flush);
     flags
 }
 
