@@ -185,6 +185,9 @@ impl LocalVolume {
         if known.is_none() {
             fs::create_dir_all(&page_dir).map_err(|cause| io_error(&page_dir, cause))?;
         }
+        if known.is_some() {
+            check_meta(path)?;
+        }
         let kv = EmbeddedKv::open(path)?;
         let mark = kv
             .open_mark()
@@ -264,6 +267,19 @@ fn read_identity(path: &Path) -> Result<Option<VolumeId>, VolumeError> {
     let digits = lines.next().and_then(|line| line.strip_prefix("id ")).filter(|id| id.len() == 32);
     let id = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
     Ok(Some(VolumeId(id.ok_or_else(|| wrong(3, "id <32 hexadecimal digits>"))?)))
+}
+
+/// A volume that exists has a metadata store: without one it must not pass for new and empty.
+fn check_meta(path: &Path) -> Result<(), VolumeError> {
+    let meta = path.join(META);
+    match fs::metadata(&meta) {
+        Ok(found) if found.len() > 0 => Ok(()),
+        Ok(_) => Err(EngineOpenError::Damaged { path: meta, cause: "it is empty".into() }.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(EngineOpenError::Damaged { path: meta, cause: "it is missing".into() }.into())
+        }
+        Err(cause) => Err(io_error(&meta, cause)),
+    }
 }
 
 fn write_identity(path: &Path, id: VolumeId) -> io::Result<()> {

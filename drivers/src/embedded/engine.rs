@@ -84,6 +84,18 @@ impl EngineOpenError {
     }
 }
 
+/// Runs a call into the engine that may panic over foreign bytes; then the error says what about.
+fn quietly<R>(call: impl FnOnce() -> R) -> Result<R, String> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    std::panic::set_hook(hook);
+    result.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it makes no sense").to_owned()
+    })
+}
+
 /// The engine.
 pub(super) struct RedbEngine {
     database: Database,
@@ -95,9 +107,8 @@ impl RedbEngine {
     pub(super) fn open(dir: &Path) -> Result<(RedbEngine, Version), EngineOpenError> {
         let path = dir.join(FILE);
         let fail = |error: redb::Error| EngineOpenError::redb(path.clone(), error);
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(&path)
+        let database = quietly(|| Database::builder().set_cache_size(CACHE_BYTES).create(&path))
+            .map_err(|cause| EngineOpenError::Damaged { path: path.clone(), cause })?
             .map_err(|error| fail(error.into()))?;
         let engine = RedbEngine { database, dir: dir.to_path_buf() };
         engine.create_tables().map_err(fail)?;

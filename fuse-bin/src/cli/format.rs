@@ -37,7 +37,7 @@ pub(super) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Configuration, text));
     }
     let host: Arc<Host<Pending>> = volume.start(&Options::default())?;
-    let formatted = volume::format_machine(&host, &path);
+    let formatted = volume::format_machine(&host, &volume);
     // Not mounted: there is nothing to flush, the answer ends the machine.
     let _ = host.ask(Control::Unmount).recv();
     host.stop();

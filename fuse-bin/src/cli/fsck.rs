@@ -44,7 +44,7 @@ pub(super) fn run(global: &Global, args: &FsckArgs) -> Result<Exit, Failure> {
     let path = volume::resolve(&args.volume)?;
     let volume = volume::open_existing(&path)?;
     let host: Arc<Host<Pending>> = volume.start(&Options::read_only())?;
-    let checked = volume::mount_machine(&host, false, &path)
+    let checked = volume::look_at(&host, &volume)
         .and_then(|_| check(&host, args.data))
         .map(|report| Checked::of(path.display().to_string(), report));
     let _ = host.ask(Control::Unmount).recv();

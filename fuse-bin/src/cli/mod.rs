@@ -14,6 +14,7 @@ mod mount;
 mod options;
 mod output;
 mod preflight;
+mod probe;
 mod serve;
 mod status;
 mod umount;
@@ -73,6 +74,9 @@ enum Verb {
     Status(status::StatusArgs),
     /// Check an unmounted volume
     Fsck(fsck::FsckArgs),
+    /// Whether a mount answers
+    #[command(hide = true)]
+    Probe(probe::ProbeArgs),
 }
 
 /// Runs the program.
@@ -103,6 +107,7 @@ fn run(global: &Global, verb: Verb) -> Result<Exit, Failure> {
         Verb::Info(args) => info::run(global, &args),
         Verb::Status(args) => status::run(global, &args),
         Verb::Fsck(args) => fsck::run(global, &args),
+        Verb::Probe(args) => probe::run(&args),
     }
 }
 

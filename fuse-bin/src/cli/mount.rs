@@ -67,7 +67,6 @@ pub(super) fn run(global: &Global, args: MountArgs) -> Result<Exit, Failure> {
             Launched::Failed(code) => std::process::exit(i32::from(code)),
         };
     }
-    logging::abort_on_panic();
     serve::run(&settings, || {
         if args.daemon_child {
             daemon::say_ready();

@@ -5,7 +5,7 @@
 
 use super::mount::Settings;
 use super::volume::{self, Volume};
-use super::{Exit, Failure, preflight};
+use super::{Exit, Failure, logging, preflight, probe};
 use crate::ctl;
 use crate::fuse::{MountError, MountSpec, Mounted, Pending, Unmounter};
 use crate::host::Host;
@@ -36,8 +36,9 @@ pub(super) fn run(settings: &Settings, ready: impl FnOnce()) -> Result<Exit, Fai
     }
     let events = catch_signals()?;
     let volume = volume::open_to_serve(&settings.volume, settings.options.read_only)?;
+    logging::abort_on_panic();
     let host = volume.start(&settings.options)?;
-    volume::mount_machine(&host, volume.is_new, &settings.volume)?;
+    volume::mount_machine(&host, &volume)?;
     let result = serve(settings, &host, &volume, &events, ready);
     host.stop();
     volume.close().and(result)
@@ -55,10 +56,9 @@ fn serve(
     let facts = ctl::Facts::new(&settings.volume, &settings.mountpoint, settings.options.read_only);
     let _socket = ctl::serve(host, mounted.device(), facts);
     watch(mounted, &events.0)?;
-    // The mount must answer, not only exist. Readers run on their own threads, so this cannot wait for itself.
-    if let Err(errno) = rustix::fs::statfs(&settings.mountpoint) {
+    if let Err(failure) = probe::ask_another(&settings.mountpoint) {
         let _ = unmounter.unmount();
-        return Err(Failure::io("the mount does not answer", &errno.into()));
+        return Err(failure);
     }
     tracing::info!(volume = %volume.path.display(), mountpoint = %settings.mountpoint.display(), "mounted");
     ready();

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::error::FsError;
-use vellum_core::id::VolumeId;
 use vellum_core::port::control::{Answer, Control, FormatOptions, VolumeInfo};
 use vellum_core::port::meta_kv::{KvError, KvReply, KvRequest};
 use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
@@ -133,26 +132,49 @@ impl Volume {
     }
 }
 
-/// Formats a new volume, then gets the machine ready to serve.
+/// Gets the machine ready to serve; formats a volume that is new, or whose format was interrupted.
 ///
 /// # Errors
 /// 7 for a format from the future, 8 for a volume that cannot be read.
 pub(super) fn mount_machine<R: Respond>(
     host: &Host<R>,
-    is_new: bool,
-    path: &Path,
+    volume: &Volume,
 ) -> Result<VolumeInfo, Failure> {
-    if is_new {
-        format_machine(host, path)?;
+    if volume.is_new {
+        format_machine(host, volume)?;
     }
     match host.ask(Control::Mount).recv() {
-        Ok(Answer::Mounted(info)) => Ok(info),
-        // An interrupted format left a directory without a volume record.
-        Ok(Answer::NotFormatted) if !is_new => {
-            format_machine(host, path)?;
-            mount_machine(host, true, path)
+        // Nothing was ever stored: the machine that made the directory did not get to the record.
+        Ok(Answer::NotFormatted) if volume.local.pages.list(None, 1).is_empty() => {
+            format_machine(host, volume)?;
+            look_at(host, volume)
         }
-        other => Err(explain(other.ok(), path)),
+        answer => mounted(answer.ok(), volume),
+    }
+}
+
+/// Gets the machine ready to look at a volume, and never formats.
+///
+/// # Errors
+/// As [`mount_machine`].
+pub(super) fn look_at<R: Respond>(host: &Host<R>, volume: &Volume) -> Result<VolumeInfo, Failure> {
+    mounted(host.ask(Control::Mount).recv().ok(), volume)
+}
+
+fn mounted(answer: Option<Answer>, volume: &Volume) -> Result<VolumeInfo, Failure> {
+    match answer {
+        Some(Answer::Mounted(info)) if info.volume == volume.local.id => Ok(info),
+        Some(Answer::Mounted(info)) => Err(Failure::new(
+            Exit::Data,
+            format!(
+                "the metadata of {} belongs to volume {}, the directory to volume {}. Nothing was changed. \
+                 Put the files back together",
+                volume.path.display(),
+                info.volume,
+                volume.local.id
+            ),
+        )),
+        answer => Err(explain(answer, &volume.path)),
     }
 }
 
@@ -162,10 +184,10 @@ pub(super) fn mount_machine<R: Respond>(
 /// As [`mount_machine`].
 pub(super) fn format_machine<R: Respond>(
     host: &Host<R>,
-    path: &Path,
+    volume: &Volume,
 ) -> Result<VolumeInfo, Failure> {
     let options = FormatOptions {
-        volume: VolumeId(fresh_session().0),
+        volume: volume.local.id,
         hash_key: fresh_hash_key(),
         hash_bits: 60,
         uid: rustix::process::geteuid().as_raw(),
@@ -174,7 +196,7 @@ pub(super) fn format_machine<R: Respond>(
     };
     match host.ask(Control::Format(options)).recv() {
         Ok(Answer::Formatted(info) | Answer::AlreadyFormatted(info)) => Ok(info),
-        other => Err(explain(other.ok(), path)),
+        other => Err(explain(other.ok(), &volume.path)),
     }
 }
 
@@ -185,6 +207,12 @@ fn explain(answer: Option<Answer>, path: &Path) -> Failure {
             Exit::Configuration,
             format!(
                 "{path} has metadata of format {found}; this program knows formats up to {known}. Use a newer release of Vellum"
+            ),
+        ),
+        Some(Answer::NotFormatted) => Failure::new(
+            Exit::Data,
+            format!(
+                "{path} has data, but its metadata store has no volume record. Nothing was changed. Restore the metadata store from a backup"
             ),
         ),
         Some(Answer::Failed(FsError::Damaged)) => Failure::new(
