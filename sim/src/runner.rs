@@ -13,7 +13,7 @@ use vellum_core::port::kernel::{Operation, Reply};
 
 use crate::callers::Callers;
 use crate::check::{Judge, Mercy, Timeline, shown};
-use crate::faults::{Fault, FaultCounts, Options};
+use crate::faults::{Fault, FaultCounts, Options, Store};
 use crate::history::{CommitOrder, Epoch};
 use crate::kernel::Kernel;
 use crate::kv::Lie;
@@ -224,25 +224,42 @@ impl Run {
             Answer::Status(status) => self.note_status(&status),
             other => return Err(Failure::new("status", format!("{other:?}"))),
         }
-        match self.world.control(Control::Check { data: true })? {
-            Answer::Checked(report) if report.problems.is_empty() => {}
-            Answer::Failed(FsError::NotSupported) => {
-                *self.probes.entry("check-missing").or_default() += 1
-            }
-            Answer::Checked(report) => {
-                let lines: Vec<String> =
-                    report.problems.iter().map(|p| format!("{}: {}", p.rule, p.text)).collect();
-                return Err(Failure::new("check", lines.join("\n  ")));
-            }
-            other => return Err(Failure::new("check", format!("{other:?}"))),
+        self.check()?;
+        self.unmount()?;
+        // What crashes left behind goes with the next mount, and what this one could not remove.
+        self.world.crash_stores();
+        self.world.end_of_client();
+        self.mount()?;
+        let orphans = self.check()?;
+        // Of a cluster's segments others may know; that is not this mount's to judge.
+        if orphans > 0 && self.world.options.store != Store::Cluster {
+            let text = format!("{orphans} stored segments that nothing names");
+            return Err(Failure::new("orphans", text));
         }
-        match self.world.control(Control::Unmount)? {
-            Answer::Unmounted => {}
-            other => return Err(Failure::new("unmount", format!("{other:?}"))),
-        }
+        self.unmount()?;
         match self.world.stores.violations().first() {
             Some(violation) => Err(Failure::new("page-rules", violation.clone())),
             None => Ok(()),
+        }
+    }
+
+    /// The volume keeps all its rules. Returns how many stored segments nothing names.
+    fn check(&mut self) -> Outcome<u64> {
+        match self.world.control(Control::Check { data: true })? {
+            Answer::Checked(report) if report.problems.is_empty() => Ok(report.orphan_segments),
+            Answer::Checked(report) => {
+                let lines: Vec<String> =
+                    report.problems.iter().map(|p| format!("{}: {}", p.rule, p.text)).collect();
+                Err(Failure::new("check", lines.join("\n  ")))
+            }
+            other => Err(Failure::new("check", format!("{other:?}"))),
+        }
+    }
+
+    fn unmount(&mut self) -> Outcome<()> {
+        match self.world.control(Control::Unmount)? {
+            Answer::Unmounted => Ok(()),
+            other => Err(Failure::new("unmount", format!("{other:?}"))),
         }
     }
 

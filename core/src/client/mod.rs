@@ -20,6 +20,7 @@ mod files;
 mod flush;
 mod inodes;
 mod names;
+mod orphans;
 mod reader;
 mod reclaim;
 mod tasks;

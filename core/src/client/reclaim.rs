@@ -1,5 +1,6 @@
 //! Removed inodes and truncated generations are reclaimed one after the other in the background.
 
+use super::orphans::Sweep;
 use super::tasks::done;
 use super::{Client, Mounted, Phase};
 use crate::data::page_io::page;
@@ -24,8 +25,10 @@ pub(super) struct Queue {
     waiting: VecDeque<(Ino, u64)>,
     /// Inodes on their way out: a lookup that still saw them looks again.
     leaving: BTreeSet<Ino>,
-    /// A reclaim is under way.
+    /// A reclaim is under way, or a turn of the sweep.
     busy: bool,
+    /// When nothing waits: stored segments that an earlier mount orphaned.
+    pub(super) sweep: Sweep,
     /// Segments without a reference, deleted once the commit that says so is durable.
     dead: Vec<(Version, SegmentId)>,
     /// Checks that begin when nothing is reclaimed any more.
@@ -66,13 +69,17 @@ impl Client {
     }
 
     fn reclaim_next(&mut self) {
-        let Phase::Mounted(Mounted { volume, .. }) = &self.phase else { return };
+        let Phase::Mounted(mounted) = &self.phase else { return };
         if self.reclaim.busy {
             return;
         }
-        let Some((ino, generation)) = self.reclaim.waiting.pop_front() else { return };
+        let mounted = mounted.clone();
+        let Some((ino, generation)) = self.reclaim.waiting.pop_front() else {
+            self.reclaim.busy = self.sweep_orphans(&mounted);
+            return;
+        };
         self.reclaim.busy = true;
-        let volume = volume.clone();
+        let Mounted { volume, .. } = mounted;
         self.spawn_own(move |cx| async move {
             let reclaimed = reclaim_entry(&cx, &volume, ino, generation).await;
             done(move |client| client.reclaimed(ino, reclaimed))
@@ -91,7 +98,6 @@ impl Client {
 
     fn reclaimed(&mut self, ino: Ino, reclaimed: Reclaimed) {
         self.note(reclaimed.last);
-        self.reclaim.busy = false;
         self.reclaim.leaving.remove(&ino);
         self.reclaim.dead.extend(reclaimed.dead);
         if let Err(error) = reclaimed.result {
@@ -99,6 +105,12 @@ impl Client {
                 format!("reclaiming inode {ino} failed: {error:?}; the next mount tries again");
             self.report(Severity::Warning, text);
         }
+        self.reclaim_turn_over();
+    }
+
+    /// What had the queue to itself is done: the next one, or the checks that wait for the last.
+    pub(super) fn reclaim_turn_over(&mut self) {
+        self.reclaim.busy = false;
         self.reclaim_next();
         if !self.reclaim.busy {
             for (id, data) in core::mem::take(&mut self.reclaim.checks) {
@@ -185,6 +197,7 @@ impl Client {
         let whole = left.iter().filter(|(_, generation)| *generation == WHOLE).map(|(ino, _)| *ino);
         self.reclaim.leaving.extend(whole);
         self.reclaim.waiting.extend(left);
+        self.begin_sweep();
         self.reclaim_next();
     }
 }
