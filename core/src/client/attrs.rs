@@ -138,7 +138,10 @@ impl Client {
     /// this mount has made since: they must be read again.
     pub(super) fn merged(&self, ino: Ino, attrs: &Attrs, point: Point) -> Option<Attr> {
         let mut attr = attrs.attr(ino);
-        let Some(inode) = self.inodes.get(ino) else { return Some(attr) };
+        let Some(inode) = self.inodes.get(ino) else {
+            // It may have been changed, or reclaimed, and forgotten since.
+            return (self.log.forgotten <= seen(point)).then_some(attr);
+        };
         if inode.changed > seen(point) {
             return None;
         }

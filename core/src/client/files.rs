@@ -212,6 +212,7 @@ impl Client {
     /// Drops what nothing holds any more; a removed inode without holder is reclaimed.
     pub(super) fn let_go(&mut self, ino: Ino) {
         let Some(inode) = self.inodes.get_mut(ino) else { return };
+        let changed = inode.changed;
         if inode.opens == 0
             && inode.unlinked
             && let Some(file) = inode.file.as_deref_mut()
@@ -222,8 +223,11 @@ impl Client {
             file.buffer.discard_all();
             self.inodes.mark_dirty(ino, false);
         }
-        if self.inodes.release_unheld(ino) == Some(true) {
-            self.reclaim_inode(ino);
+        if let Some(unlinked) = self.inodes.release_unheld(ino) {
+            self.log.forgotten = self.log.forgotten.max(changed);
+            if unlinked {
+                self.reclaim_inode(ino);
+            }
         }
     }
 }
