@@ -29,6 +29,7 @@ pub mod plan;
 pub mod recover;
 pub mod replay;
 pub mod runner;
+pub mod shrink;
 pub mod store;
 pub mod times;
 pub mod trace;

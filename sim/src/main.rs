@@ -7,6 +7,7 @@ use std::time::Instant;
 use vellum_core::canary::Canary;
 use vellum_sim::faults::{Fault, FaultCounts, Options};
 use vellum_sim::runner::{Job, Verdict};
+use vellum_sim::shrink::{only, shrink};
 use vellum_sim::trace::Trace;
 
 /// How many seeds a canary may take.
@@ -58,9 +59,23 @@ enum Verb {
         /// Faults to leave out.
         #[arg(long, value_parser = fault, value_delimiter = ',')]
         without: Vec<Fault>,
+        /// Only these steps of the plan, as `shrink` prints them.
+        #[arg(long, value_delimiter = ',')]
+        keep: Vec<usize>,
         /// Print everything that happens.
         #[arg(long)]
         verbose: bool,
+    },
+    /// Drops operations from the plan of a seed that fails while it fails by the same rule.
+    Shrink {
+        /// Which one.
+        seed: u64,
+        /// Operations of the run.
+        #[arg(long, default_value_t = 200)]
+        ops: usize,
+        /// A bug to plant.
+        #[arg(long, value_parser = canary)]
+        canary: Option<Canary>,
     },
     /// Finds each planted bug.
     Canaries {
@@ -75,8 +90,13 @@ fn main() -> ExitCode {
         Verb::Run { seeds, ops, jobs, canary, without, keep_going, json } => {
             run(&Batch { seeds, ops, jobs, canary, without, keep_going, json })
         }
-        Verb::Replay { seed, ops, canary, without, verbose } => {
-            replay(&Job { canary, without, verbose, ..Job::of_seed(seed, ops) })
+        Verb::Replay { seed, ops, canary, without, keep, verbose } => {
+            let job = Job { canary, without, verbose, ..Job::of_seed(seed, ops) };
+            replay(&if keep.is_empty() { job } else { only(&job, &keep) })
+        }
+        Verb::Shrink { seed, ops, canary } => {
+            quiet_panics();
+            print_shrunk(&Job { canary, ..Job::of_seed(seed, ops) })
         }
         Verb::Canaries { ops } => canaries(ops),
     }
@@ -176,6 +196,27 @@ fn replay(job: &Job) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print_shrunk(job: &Job) -> ExitCode {
+    let Some(failure) = job.run().failure else {
+        println!("seed {} does not fail", job.seed);
+        return ExitCode::FAILURE;
+    };
+    let kept = shrink(job, failure.rule);
+    for index in &kept {
+        println!("{index:>5} {:?}", job.plan[*index]);
+    }
+    let keep: Vec<String> = kept.iter().map(ToString::to_string).collect();
+    let canary = job.canary.map_or(String::new(), |c| format!(" --canary {}", name_of(c)));
+    println!("{} of {} operations break {}", kept.len(), job.plan.len(), failure.rule);
+    println!(
+        "replay: cargo run --release -p vellum-sim -- replay {} --ops {}{canary} --keep {} --verbose",
+        job.seed,
+        job.plan.len(),
+        keep.join(",")
+    );
+    ExitCode::SUCCESS
 }
 
 fn canaries(ops: usize) -> ExitCode {

@@ -1,8 +1,10 @@
 //! The judge must be able to fail: stores that break their word are caught, honest ones are not, and a
 //! seed is one run.
 
+use vellum_core::canary::Canary;
 use vellum_sim::kv::Lie;
 use vellum_sim::runner::Job;
+use vellum_sim::shrink::{only, shrink};
 
 /// The first seed that fails with a lie and passes without.
 fn caught(lie: Lie, seeds: u64) -> Option<u64> {
@@ -34,4 +36,15 @@ fn the_same_seed_is_the_same_run() {
         let job = Job::of_seed(seed, 80);
         assert_eq!(job.run().trace, job.run().trace, "seed {seed}");
     }
+}
+
+#[test]
+fn a_shorter_plan_breaks_the_same_rule() {
+    let planted = |seed| Job { canary: Some(Canary::ForgottenErase), ..Job::of_seed(seed, 60) };
+    let found = (0..300).find_map(|seed| Some((seed, planted(seed).run().failure?.rule)));
+    let (seed, rule) = found.expect("some seed finds it");
+    let job = planted(seed);
+    let kept = shrink(&job, rule);
+    assert!(kept.len() < job.plan.len());
+    assert_eq!(only(&job, &kept).run().failure.map(|failure| failure.rule), Some(rule));
 }
