@@ -102,7 +102,7 @@ impl Program {
             // A fifo, which has no data; or an open that truncates.
             7 if self.r.below(2) == 0 => {
                 let name = Bytes::from_static(name.as_bytes());
-                let op = Operation::MkNod { parent: dir, name, mode: 0o010_644, rdev: 0 };
+                let op = Operation::MkNod { parent: dir, name, mode: 0o010_644, umask: 0, rdev: 0 };
                 let made = self.w.entry(op).map(|attr| attr.expect("an inode").ino);
                 self.count("mknod", &made);
                 self.files.extend(made);

@@ -291,16 +291,22 @@ impl Kernel {
         match *step {
             Step::Create(spot, mode, flags) => {
                 let (parent, name) = self.spot(spot);
-                one(Operation::Create { parent, name, mode, flags: OpenFlags(flags | 0o100) })
+                one(Operation::Create {
+                    parent,
+                    name,
+                    mode,
+                    umask: 0,
+                    flags: OpenFlags(flags | 0o100),
+                })
             }
             Step::MkNod(spot, mode) => {
                 let (parent, name) = self.spot(spot);
                 let rdev = if matches!(mode & S_IFMT, 0o020_000 | 0o060_000) { 0x0801 } else { 0 };
-                one(Operation::MkNod { parent, name, mode, rdev })
+                one(Operation::MkNod { parent, name, mode, umask: 0, rdev })
             }
             Step::MkDir(spot, mode) => {
                 let (parent, name) = self.spot(spot);
-                one(Operation::MkDir { parent, name, mode: mode & 0o1777 })
+                one(Operation::MkDir { parent, name, mode: mode & 0o1777, umask: 0 })
             }
             Step::Symlink(spot, len) => {
                 let (parent, name) = self.spot(spot);
@@ -560,6 +566,7 @@ pub fn targets(op: &Operation) -> ([Option<Ino>; 2], Option<Handle>) {
         | Operation::MkDir { parent, .. }
         | Operation::Unlink { parent, .. }
         | Operation::RmDir { parent, .. }
+        | Operation::TmpFile { parent, .. }
         | Operation::Create { parent, .. } => ([Some(*parent), None], None),
         Operation::Rename { parent, new_parent, .. } => ([Some(*parent), Some(*new_parent)], None),
         Operation::Link { ino, new_parent, .. } => ([Some(*ino), Some(*new_parent)], None),
@@ -569,6 +576,10 @@ pub fn targets(op: &Operation) -> ([Option<Ino>; 2], Option<Handle>) {
         Operation::ReadLink { ino }
         | Operation::Open { ino, .. }
         | Operation::OpenDir { ino }
+        | Operation::GetXattr { ino, .. }
+        | Operation::ListXattr { ino, .. }
+        | Operation::SetXattr { ino, .. }
+        | Operation::RemoveXattr { ino, .. }
         | Operation::StatFs { ino } => ([Some(*ino), None], None),
         Operation::Read { ino, handle, .. }
         | Operation::Write { ino, handle, .. }
@@ -576,8 +587,13 @@ pub fn targets(op: &Operation) -> ([Option<Ino>; 2], Option<Handle>) {
         | Operation::Release { ino, handle }
         | Operation::Fsync { ino, handle, .. }
         | Operation::ReadDir { ino, handle, .. }
+        | Operation::Fallocate { ino, handle, .. }
+        | Operation::Seek { ino, handle, .. }
         | Operation::ReleaseDir { ino, handle }
         | Operation::FsyncDir { ino, handle, .. } => ([Some(*ino), None], Some(*handle)),
+        Operation::CopyRange { ino, handle, to_ino, .. } => {
+            ([Some(*ino), Some(*to_ino)], Some(*handle))
+        }
         Operation::Forget { .. } | Operation::Interrupt { .. } => ([None, None], None),
     }
 }

@@ -76,18 +76,18 @@ impl Mirror {
     ) -> Result<Change, Error> {
         let new = |mode: u32| New { perm: (mode & 0o7777) as u16, uid: by.uid, gid: by.gid };
         let made = match op {
-            Operation::Create { parent, name, mode, flags } => {
+            Operation::Create { parent, name, mode, flags, .. } => {
                 let dir = self.node(*parent)?;
                 if let Some(found) = self.found(dir, name)? {
                     return self.open_existing(found, *flags, now);
                 }
                 self.fs.create(dir, name, new(*mode), now)?
             }
-            Operation::MkNod { parent, name, mode, rdev } => {
+            Operation::MkNod { parent, name, mode, rdev, .. } => {
                 let dir = self.node(*parent)?;
                 self.fs.mknod(dir, name, kind(*mode), u64::from(*rdev), new(*mode), now)?
             }
-            Operation::MkDir { parent, name, mode } => {
+            Operation::MkDir { parent, name, mode, .. } => {
                 let dir = self.node(*parent)?;
                 self.fs.mkdir(dir, name, new(*mode), now)?
             }

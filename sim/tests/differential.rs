@@ -199,15 +199,15 @@ impl Pair {
         };
         let (request, want) = match op {
             Op::Create { .. } => (
-                k::Operation::MkNod { parent, name: n.clone(), mode: 0o100_644, rdev: 0 },
+                k::Operation::MkNod { parent, name: n.clone(), mode: 0o100_644, umask: 0, rdev: 0 },
                 self.model.create(dir, &n, new, now),
             ),
             Op::MkDir { .. } => (
-                k::Operation::MkDir { parent, name: n.clone(), mode: 0o644 },
+                k::Operation::MkDir { parent, name: n.clone(), mode: 0o644, umask: 0 },
                 self.model.mkdir(dir, &n, new, now),
             ),
             Op::MkNod { .. } => (
-                k::Operation::MkNod { parent, name: n.clone(), mode: 0o010_644, rdev: 0 },
+                k::Operation::MkNod { parent, name: n.clone(), mode: 0o010_644, umask: 0, rdev: 0 },
                 self.model.mknod(dir, &n, Kind::Fifo, 0, new, now),
             ),
             Op::Symlink { .. } => (

@@ -215,6 +215,14 @@ impl Client {
             Operation::ReleaseDir { handle, .. } => self.releasedir(id, handle),
             Operation::FsyncDir { handle, .. } => self.fsyncdir(id, handle),
             Operation::StatFs { .. } => self.statfs(mounted, id),
+            Operation::TmpFile { .. }
+            | Operation::GetXattr { .. }
+            | Operation::ListXattr { .. }
+            | Operation::SetXattr { .. }
+            | Operation::RemoveXattr { .. }
+            | Operation::Fallocate { .. }
+            | Operation::CopyRange { .. } => self.fail(id, FsError::NotSupported),
+            Operation::Seek { .. } => self.fail(id, FsError::NoSystemCall),
             Operation::Interrupt { target } => self.interrupt(target),
         }
     }

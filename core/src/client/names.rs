@@ -133,14 +133,14 @@ impl Client {
     /// What to create; `None` while inode numbers are out of stock.
     fn plan_create(&mut self, request: &Request) -> FsResult<Option<(Create, Then)>> {
         let (dir, name, mode, rdev, target, then) = match &request.op {
-            Operation::Create { parent, name, mode, flags } => {
-                (*parent, name, S_IFREG | mode & 0o7777, 0, None, Then::Open(*flags))
+            Operation::Create { parent, name, mode, umask, flags } => {
+                (*parent, name, S_IFREG | mode & 0o7777 & !umask, 0, None, Then::Open(*flags))
             }
-            Operation::MkDir { parent, name, mode } => {
-                (*parent, name, S_IFDIR | mode & 0o7777, 0, None, Then::Reply)
+            Operation::MkDir { parent, name, mode, umask } => {
+                (*parent, name, S_IFDIR | mode & 0o7777 & !umask, 0, None, Then::Reply)
             }
-            Operation::MkNod { parent, name, mode, rdev } => {
-                (*parent, name, node_mode(*mode)?, *rdev, None, Then::Reply)
+            Operation::MkNod { parent, name, mode, umask, rdev } => {
+                (*parent, name, node_mode(*mode)? & !umask, *rdev, None, Then::Reply)
             }
             Operation::Symlink { parent, name, target } => {
                 check_target(target)?;

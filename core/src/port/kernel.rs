@@ -81,8 +81,10 @@ pub enum Operation {
         parent: Ino,
         /// New name.
         name: Bytes,
-        /// Type and permission bits, umask applied.
+        /// Type and permission bits, umask not applied.
         mode: u32,
+        /// The caller's umask: counts unless the directory has a default ACL.
+        umask: u32,
         /// Device number of a device node.
         rdev: u32,
     },
@@ -92,8 +94,10 @@ pub enum Operation {
         parent: Ino,
         /// New name.
         name: Bytes,
-        /// Permission bits, umask applied.
+        /// Permission bits, umask not applied.
         mode: u32,
+        /// The caller's umask: counts unless the directory has a default ACL.
+        umask: u32,
     },
     /// FUSE_UNLINK. Answered by [`Reply::Done`].
     Unlink {
@@ -144,9 +148,22 @@ pub enum Operation {
         parent: Ino,
         /// Name.
         name: Bytes,
-        /// Permission bits, umask applied.
+        /// Permission bits, umask not applied.
         mode: u32,
+        /// The caller's umask: counts unless the directory has a default ACL.
+        umask: u32,
         /// O_* flags.
+        flags: OpenFlags,
+    },
+    /// FUSE_TMPFILE: create a file without a name and open it. Answered by [`Reply::Created`].
+    TmpFile {
+        /// Directory whose group and default ACL it inherits.
+        parent: Ino,
+        /// Permission bits, umask not applied.
+        mode: u32,
+        /// The caller's umask: counts unless the directory has a default ACL.
+        umask: u32,
+        /// O_* flags; with O_EXCL it can never get a name.
         flags: OpenFlags,
     },
     /// FUSE_READ. Answered by [`Reply::Data`].
@@ -195,6 +212,83 @@ pub enum Operation {
         handle: Handle,
         /// fdatasync(2).
         datasync: bool,
+    },
+    /// FUSE_FALLOCATE. Answered by [`Reply::Done`].
+    Fallocate {
+        /// File.
+        ino: Ino,
+        /// Open file.
+        handle: Handle,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// FALLOC_FL_* bits.
+        mode: u32,
+    },
+    /// FUSE_LSEEK with SEEK_DATA or SEEK_HOLE. Answered by [`Reply::Offset`].
+    Seek {
+        /// File.
+        ino: Ino,
+        /// Open file.
+        handle: Handle,
+        /// Where to begin.
+        offset: u64,
+        /// What to look for.
+        whence: Whence,
+    },
+    /// FUSE_COPY_FILE_RANGE and FUSE_COPY_FILE_RANGE_64. Answered by [`Reply::Copied`].
+    CopyRange {
+        /// Source file.
+        ino: Ino,
+        /// Open source.
+        handle: Handle,
+        /// First byte in the source.
+        offset: u64,
+        /// Target file; may be the source.
+        to_ino: Ino,
+        /// Open target.
+        to_handle: Handle,
+        /// First byte in the target.
+        to_offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// FUSE_GETXATTR. Answered by [`Reply::Value`], or [`Reply::Room`] when `room` is 0.
+    GetXattr {
+        /// Whose.
+        ino: Ino,
+        /// Full name, namespace included.
+        name: Bytes,
+        /// Bytes the caller has room for; 0 asks how many are needed.
+        room: u32,
+    },
+    /// FUSE_LISTXATTR: names, each ended by NUL. Answered as [`Operation::GetXattr`].
+    ListXattr {
+        /// Whose.
+        ino: Ino,
+        /// Bytes the caller has room for; 0 asks how many are needed.
+        room: u32,
+    },
+    /// FUSE_SETXATTR. Answered by [`Reply::Done`].
+    SetXattr {
+        /// Whose.
+        ino: Ino,
+        /// Full name, namespace included.
+        name: Bytes,
+        /// New value.
+        value: Bytes,
+        /// XATTR_CREATE (1) and XATTR_REPLACE (2).
+        flags: u32,
+        /// FUSE_SETXATTR_ACL_KILL_SGID: clear the set-group-id bit with this ACL.
+        kill_sgid: bool,
+    },
+    /// FUSE_REMOVEXATTR. Answered by [`Reply::Done`].
+    RemoveXattr {
+        /// Whose.
+        ino: Ino,
+        /// Full name, namespace included.
+        name: Bytes,
     },
     /// FUSE_OPENDIR. Answered by [`Reply::Opened`].
     OpenDir {
@@ -255,6 +349,11 @@ impl Operation {
             | Operation::Rename { .. }
             | Operation::Link { .. }
             | Operation::Create { .. }
+            | Operation::TmpFile { .. }
+            | Operation::Fallocate { .. }
+            | Operation::CopyRange { .. }
+            | Operation::SetXattr { .. }
+            | Operation::RemoveXattr { .. }
             | Operation::Write { .. } => true,
             Operation::Open { flags, .. } => flags.writes() || flags.truncates(),
             _ => false,
@@ -289,6 +388,17 @@ pub struct SetAttr {
     pub mtime: Option<SetTime>,
     /// New change time (sent only by a kernel that caches writes).
     pub ctime: Option<WallTime>,
+    /// FATTR_KILL_SUIDGID: clear the set-id bits and file capabilities with this change.
+    pub kill_suidgid: bool,
+}
+
+/// What FUSE_LSEEK looks for; the kernel answers the other kinds itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whence {
+    /// SEEK_DATA.
+    Data,
+    /// SEEK_HOLE.
+    Hole,
 }
 
 /// A time to set; UTIME_OMIT is `None` around it.
@@ -307,6 +417,8 @@ pub struct OpenFlags(pub u32);
 impl OpenFlags {
     /// O_TRUNC.
     pub const TRUNC: u32 = 0o1000;
+    /// FUSE_OPEN_KILL_SUIDGID, in a bit that no O_* flag uses.
+    pub const KILL_SUIDGID: u32 = 1 << 31;
 
     /// O_WRONLY or O_RDWR.
     pub fn writes(self) -> bool {
@@ -319,6 +431,10 @@ impl OpenFlags {
     /// O_TRUNC; arrives only when FUSE_ATOMIC_O_TRUNC was negotiated, or with CREATE.
     pub fn truncates(self) -> bool {
         self.0 & OpenFlags::TRUNC != 0
+    }
+    /// FUSE_OPEN_KILL_SUIDGID: clear the set-id bits and file capabilities when this truncates.
+    pub fn kills_suidgid(self) -> bool {
+        self.0 & OpenFlags::KILL_SUIDGID != 0
     }
     /// O_APPEND.
     pub fn appends(self) -> bool {
@@ -368,6 +484,14 @@ pub enum Reply {
     Data(Pieces),
     /// Bytes taken by a write.
     Written(u32),
+    /// Bytes copied.
+    Copied(u64),
+    /// Where data or a hole was found.
+    Offset(u64),
+    /// The value of an extended attribute, or the list of names.
+    Value(Bytes),
+    /// How many bytes that would need.
+    Room(u32),
     /// A page of a directory. Empty at its end.
     Entries(Vec<DirEntry>),
     /// Filesystem statistics.

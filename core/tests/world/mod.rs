@@ -294,6 +294,7 @@ impl World {
             parent: dir,
             name: Bytes::copy_from_slice(name.as_bytes()),
             mode: 0o644,
+            umask: 0,
             flags: OpenFlags(0o302),
         };
         match self.ask(op)? {
@@ -306,7 +307,7 @@ impl World {
 
     pub(crate) fn mkdir(&mut self, dir: Ino, name: &str) -> Result<Ino, FsError> {
         let name = Bytes::copy_from_slice(name.as_bytes());
-        self.entry(Operation::MkDir { parent: dir, name, mode: 0o755 })
+        self.entry(Operation::MkDir { parent: dir, name, mode: 0o755, umask: 0 })
             .map(|a| a.expect("an inode").ino)
     }
 

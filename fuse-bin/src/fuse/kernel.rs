@@ -109,6 +109,7 @@ impl Filesystem for Kernel {
             atime: atime.map(attr::set_time),
             mtime: mtime.map(attr::set_time),
             ctime: ctime.map(attr::from_setattr),
+            kill_suidgid: false,
         };
         let op = Operation::SetAttr { ino: ino(node), handle: fh.map(handle), set };
         self.ask(req, op, Pending::Attr(reply));
@@ -124,11 +125,11 @@ impl Filesystem for Kernel {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let op = Operation::MkNod { parent: ino(parent), name: bytes(name), mode, rdev };
+        let op = Operation::MkNod { parent: ino(parent), name: bytes(name), mode, umask, rdev };
         self.ask(req, op, Pending::Entry(reply));
     }
 
@@ -138,10 +139,10 @@ impl Filesystem for Kernel {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        let op = Operation::MkDir { parent: ino(parent), name: bytes(name), mode };
+        let op = Operation::MkDir { parent: ino(parent), name: bytes(name), mode, umask };
         self.ask(req, op, Pending::Entry(reply));
     }
 
@@ -218,7 +219,7 @@ impl Filesystem for Kernel {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
@@ -226,6 +227,7 @@ impl Filesystem for Kernel {
             parent: ino(parent),
             name: bytes(name),
             mode,
+            umask,
             flags: open_flags(flags),
         };
         self.ask(req, op, Pending::Create(reply));

@@ -89,6 +89,14 @@ impl Label {
             O::ReleaseDir { ino, .. } => ("releasedir", *ino, None),
             O::FsyncDir { ino, .. } => ("fsyncdir", *ino, None),
             O::StatFs { ino } => ("statfs", *ino, None),
+            O::TmpFile { parent, .. } => ("tmpfile", *parent, None),
+            O::Fallocate { ino, .. } => ("fallocate", *ino, None),
+            O::Seek { ino, .. } => ("lseek", *ino, None),
+            O::CopyRange { ino, .. } => ("copy_file_range", *ino, None),
+            O::GetXattr { ino, name, .. } => ("getxattr", *ino, Some(name)),
+            O::ListXattr { ino, .. } => ("listxattr", *ino, None),
+            O::SetXattr { ino, name, .. } => ("setxattr", *ino, Some(name)),
+            O::RemoveXattr { ino, name } => ("removexattr", *ino, Some(name)),
             O::Interrupt { .. } => ("interrupt", Ino(0), None),
         };
         Label { op, ino, name: name.cloned() }
