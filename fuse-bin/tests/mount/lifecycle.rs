@@ -5,6 +5,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Write;
+use std::process::Command;
 
 #[test]
 fn the_version_is_printed() {
@@ -43,6 +44,20 @@ fn a_mountpoint_that_is_a_file_is_refused() {
     let status =
         volume.vellum(&["mount"]).arg(volume.path()).arg(volume.mnt()).status().expect("it runs");
     assert!(!status.success());
+}
+
+#[test]
+fn without_the_device_the_error_says_what_to_do() {
+    let Some(volume) = Volume::for_daemon() else { return };
+    volume.format();
+    fs::create_dir(volume.mnt()).expect("mkdir");
+    // In a mount namespace of its own, /dev is empty.
+    let script = r#"mount -t tmpfs none /dev && exec "$0" mount "$1" "$2""#;
+    let binary = volume.vellum(&[]).get_program().to_owned();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(binary).arg(volume.path()).arg(volume.mnt());
+    let error = command.exits_with(7);
+    assert!(error.contains("/dev/fuse") && error.contains("modprobe fuse"), "{error}");
 }
 
 // [S-MOUNT-2]
