@@ -9,13 +9,22 @@ pub enum Canary {
     CommitBeforeData,
     /// A truncate forgets to erase what lies beyond the new size.
     ForgottenErase,
+    /// A chmod leaves the mask of the access ACL as it was.
+    ForgottenMask,
+    /// A reclaimed inode leaves its extended attributes behind.
+    KeptXattrs,
+    /// A write leaves set-id bits and file capabilities alone.
+    KeptSetId,
 }
 
 impl Canary {
     /// All of them, with the names used on command lines.
-    pub const ALL: [(&'static str, Canary); 3] = [
+    pub const ALL: [(&'static str, Canary); 6] = [
         ("lost-conflict", Canary::LostConflict),
         ("commit-before-data", Canary::CommitBeforeData),
         ("forgotten-erase", Canary::ForgottenErase),
+        ("forgotten-mask", Canary::ForgottenMask),
+        ("kept-xattrs", Canary::KeptXattrs),
+        ("kept-set-id", Canary::KeptSetId),
     ];
 }

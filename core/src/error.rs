@@ -45,6 +45,10 @@ pub enum FsError {
     NoAttribute,
     /// The result does not fit the caller's buffer.
     Range,
+    /// A value above the largest one.
+    TooBig,
+    /// Not for this object, whoever asks (a default ACL of what is no directory).
+    Denied,
     /// A signal arrived before the operation took effect.
     Interrupted,
     /// The mount is going away.
@@ -68,7 +72,9 @@ impl FsError {
             FsError::Interrupted => 4,
             FsError::Damaged | FsError::WriteBack | FsError::Fenced | FsError::Kv(_) => 5,
             FsError::NoSuchAddress => 6,
+            FsError::TooBig => 7,
             FsError::BadHandle => 9,
+            FsError::Denied => 13,
             FsError::Exists => 17,
             FsError::NotDirectory => 20,
             FsError::IsDirectory => 21,

@@ -4,6 +4,14 @@
 pub const NAME_MAX: usize = 255;
 /// Longest symlink target, in bytes (PATH_MAX without its NUL).
 pub const SYMLINK_MAX: usize = 4095;
+/// Longest name of an extended attribute, namespace included (XATTR_NAME_MAX).
+pub const XATTR_NAME_MAX: usize = 255;
+/// Largest value of an extended attribute (XATTR_SIZE_MAX).
+pub const XATTR_SIZE_MAX: usize = 64 << 10;
+/// All names of one inode, each with its NUL (XATTR_LIST_MAX): more could never be listed.
+pub const XATTR_LIST_MAX: i64 = 64 << 10;
+/// All values of one inode.
+pub const XATTR_BYTES_MAX: i64 = 1 << 20;
 /// Most names of one inode (LINK_MAX).
 pub const LINK_MAX: u32 = 65_000;
 /// Largest file offset plus one.
@@ -53,6 +61,9 @@ const _: () = {
     assert!(INLINE_MAX <= LOG_BYTES_MAX);
     assert!(LOG_BYTES_MAX as usize + 1024 <= VALUE_MAX);
     assert!(PACK_MAX < VALUE_MAX);
+    assert!(XATTR_SIZE_MAX <= VALUE_MAX);
+    assert!(XATTR_NAME_MAX + 16 <= KEY_MAX);
+    assert!(XATTR_BYTES_MAX >= XATTR_SIZE_MAX as i64);
     assert!(FLUSH_TRANSACTION_MAX * 2 < TRANSACTION_MAX);
     assert!(FRAME_SIZE.is_power_of_two());
 };

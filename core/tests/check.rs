@@ -33,6 +33,8 @@ struct Volume {
     /// Two names.
     linked: Ino,
     symlink: Ino,
+    /// Attributes of all kinds and an access ACL.
+    attributed: Ino,
     /// Removed, but open.
     removed: (Ino, Handle),
 }
@@ -51,11 +53,22 @@ impl Volume {
         let linked = file(&mut w, dir, "linked", 20);
         w.link(linked, (Ino::ROOT, "other")).expect("link");
         let symlink = w.symlink(dir, "symlink", "to/somewhere").expect("symlink");
+        let attributed = file(&mut w, dir, "attributed", 3);
+        for (name, value) in [
+            ("user.a", &b"value"[..]),
+            ("security.capability", b"caps"),
+            ("system.posix_acl_access", &ACL),
+        ] {
+            let (name, value) = (name.into(), Bytes::from_static(value));
+            let (flags, kill_sgid) = (0, false);
+            let op = Operation::SetXattr { ino: attributed, name, value, flags, kill_sgid };
+            w.ask(op).expect("setxattr");
+        }
         let removed = w.create(dir, "removed").expect("create");
         w.write(removed, 0, &[7; 50_000]).expect("write");
         w.fsync(removed).expect("fsync");
         w.unlink(dir, "removed").expect("unlink");
-        Volume { w, dir, sub, small, carried, big, cut, linked, symlink, removed }
+        Volume { w, dir, sub, small, carried, big, cut, linked, symlink, attributed, removed }
     }
 
     fn set(&mut self, key: Key, value: impl Into<Bytes>) {
@@ -133,6 +146,16 @@ fn dentry(ino: Ino, kind: u32, name: &'static str) -> Dentry {
     Dentry { ino, kind, name: Bytes::from_static(name.as_bytes()) }
 }
 
+/// rwx for the owner, r-x for user 1000, r-x as mask, nothing for others.
+const ACL: [u8; 44] = [
+    2, 0, 0, 0, //
+    1, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, //
+    2, 0, 5, 0, 0xe8, 3, 0, 0, //
+    4, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, //
+    16, 0, 5, 0, 0xff, 0xff, 0xff, 0xff, //
+    32, 0, 0, 0, 0xff, 0xff, 0xff, 0xff,
+];
+
 /// Does damage that breaks one rule.
 type Plant = fn(&mut Volume);
 
@@ -200,6 +223,22 @@ const DAMAGE: &[(&str, Plant)] = &[
         v.add(key::inode(v.small, tag::USAGE), 0, -1);
         v.add(key::usage(), 0, -1);
     }),
+    (rule::XATTR_DECODE, |v| {
+        v.set(key::xattr(v.attributed, b"system.posix_acl_access"), vec![1; ACL.len()]);
+    }),
+    (rule::XATTR_DECODE, |v| {
+        let value = v.take(&key::xattr(v.attributed, b"user.a"));
+        v.set(key::xattr(v.attributed, b"nowhe."), value);
+    }),
+    (rule::XATTR_FLAGS, |v| v.edit_core(v.attributed, |core| core.put(flag::CAPABILITY, false))),
+    (rule::XATTR_FLAGS, |v| v.edit_core(v.small, |core| core.put(flag::XATTR, true))),
+    (rule::XATTR_USAGE, |v| v.set(key::xattr(v.attributed, b"user.a"), "longer value")),
+    (rule::XATTR_USAGE, |v| {
+        v.add(key::inode(v.small, tag::XATTRS), 0, 5);
+        v.add(key::usage(), 0, 5);
+    }),
+    (rule::ATTR_DECODE, |v| v.set(key::inode(v.attributed, tag::XATTRS), "12")),
+    (rule::ACL_MODE, |v| v.edit_core(v.attributed, |core| core.mode ^= 0o020)),
     (rule::DENTRY_DECODE, |v| v.set(key::dentry(v.dir, 4 << 20), "junk")),
     (rule::DENTRY_DECODE, |v| {
         v.add_entry(v.dir, dentry(v.small, S_IFREG, "a/b"), 0);
@@ -329,7 +368,7 @@ fn a_volume_with_something_of_everything_is_clean() {
     let mut v = Volume::new();
     let report = v.w.check();
     assert_eq!(report.problems, []);
-    assert_eq!((report.inodes, report.dentries), (10, 9));
+    assert_eq!((report.inodes, report.dentries), (11, 10));
     assert_eq!((report.segments, report.bytes_verified), (2, 120_000));
     assert_eq!(report.orphan_segments, 0);
     v.w.close(v.removed).expect("close");
@@ -337,7 +376,7 @@ fn a_volume_with_something_of_everything_is_clean() {
     v.w.wait(2_000_000_000);
     let report = v.w.check();
     assert_eq!(report.problems, []);
-    assert_eq!((report.inodes, report.segments), (9, 1), "the removed file was reclaimed");
+    assert_eq!((report.inodes, report.segments), (10, 1), "the removed file was reclaimed");
 }
 
 #[test]

@@ -145,12 +145,8 @@ impl Mirror {
             }
             Operation::SetAttr { ino, set, .. } => {
                 let node = self.node(*ino)?;
-                let mut set = set_attr(set);
-                if set.uid.is_some() || set.gid.is_some() {
-                    // The kernel sends the mode along where a chown clears set-id bits.
-                    set.perm = set.perm.or(Some(self.fs.getattr(node)?.perm));
-                }
-                self.fs.setattr(node, &set, Caller::Privileged, now)?;
+                let who = if set.kill_suidgid { Caller::Unprivileged } else { Caller::Privileged };
+                self.fs.setattr(node, &set_attr(set), who, now)?;
                 touched.push(node);
             }
             Operation::Write { ino, offset, data, flags, .. } => {

@@ -6,6 +6,7 @@
 use super::file::FileRows;
 use super::inodes::{Dir, Inode};
 use super::scan::{Scan, Store};
+use super::xattrs::Xattrs;
 use super::{Check, rule};
 use crate::error::FsResult;
 use crate::id::Ino;
@@ -67,6 +68,7 @@ struct Rows {
     parent: Option<Ino>,
     target: Option<u64>,
     file: FileRows,
+    xattrs: Xattrs,
 }
 
 impl Rows {
@@ -82,6 +84,7 @@ impl Rows {
             parent: None,
             target: None,
             file: FileRows::default(),
+            xattrs: Xattrs::default(),
         }
     }
 
@@ -95,7 +98,7 @@ impl Rows {
             check.problems.add(rule::STRAY_KEY, text);
         }
         match tag {
-            tag::ERASE | tag::LOG => {}
+            tag::ERASE | tag::LOG | tag::XATTR => {}
             _ if !rest.is_empty() => return self.unknown(check, tag),
             _ => {}
         }
@@ -104,7 +107,8 @@ impl Rows {
             check.problems.add(rule::TAG_KIND, text);
         }
         match tag {
-            tag::SIZE..=tag::PARENT => self.attr(check, tag, value),
+            tag::SIZE..=tag::PARENT | tag::XATTRS => self.attr(check, tag, value),
+            tag::XATTR => self.xattrs.row(check, self.ino, rest, value),
             tag::TARGET => self.target = Some(value.len() as u64),
             tag::INLINE => self.file.inline = Some(value.len() as u64),
             tag::ERASE => self.file.erase(check, self.ino, rest, value),
@@ -146,6 +150,7 @@ impl Rows {
             }
             tag::MTIME | tag::CTIME | tag::ATIME => decode_time(value).is_ok(),
             tag::USAGE => Pair::decode(value).map(|usage| self.usage = usage).is_ok(),
+            tag::XATTRS => Pair::decode(value).map(|pair| self.xattrs.counted = pair).is_ok(),
             tag::CHILDREN => Pair::decode(value).map(|pair| self.children = pair).is_ok(),
             _ => match value.as_ref().try_into() {
                 Ok(parent) => {
@@ -157,7 +162,7 @@ impl Rows {
         };
         if !good {
             self.unreadable = true;
-            check.inodes.bytes_unknown |= tag == tag::USAGE;
+            check.inodes.bytes_unknown |= matches!(tag, tag::USAGE | tag::XATTRS);
             let text = format!("inode {}: attribute {tag:#04x} is {value:?}", self.ino);
             check.problems.add(rule::ATTR_DECODE, text);
         }
@@ -181,15 +186,19 @@ impl Rows {
 
     /// All rows of the inode were seen.
     fn finish(mut self, check: &mut Check) {
+        let bytes = self.usage.lo.saturating_add(self.xattrs.bytes());
         let core = match core::mem::replace(&mut self.core, Seen::Nothing) {
             Seen::Nothing => return,
             Seen::Unreadable => {
-                check.inodes.count_bytes(self.usage.lo);
+                check.inodes.count_bytes(bytes);
                 return check.inodes.push(unreadable(self.ino), None);
             }
             Seen::Core(core) => core,
         };
-        check.inodes.count_bytes(self.usage.lo);
+        check.inodes.count_bytes(bytes);
+        if !self.unreadable {
+            core::mem::take(&mut self.xattrs).finish(check, self.ino, &core);
+        }
         match core.kind() {
             S_IFREG if !self.unreadable => {
                 self.file.finish(check, self.ino, &core, (self.size, self.usage));
@@ -221,11 +230,11 @@ impl Rows {
 
 /// Type and flags as operations make them.
 fn possible(core: &Core) -> bool {
-    let known = flag::INLINE | flag::MTIME_SET;
     let kinds = [S_IFREG, S_IFDIR, S_IFLNK, S_IFBLK, S_IFCHR, S_IFIFO, S_IFSOCK];
     kinds.contains(&core.kind())
-        && core.flags & !known == 0
+        && core.flags & !flag::ALL == 0
         && (!core.has(flag::INLINE) || core.kind() == S_IFREG)
+        && (!core.has(flag::NAMEABLE) || (core.kind() == S_IFREG && core.nlink == 0))
 }
 
 fn inode(ino: Ino, core: &Core) -> Inode {

@@ -26,6 +26,7 @@ mod scan;
 mod segments;
 mod tree;
 mod volume;
+mod xattrs;
 
 use crate::error::FsResult;
 use crate::meta::txn::Volume;

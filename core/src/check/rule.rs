@@ -51,6 +51,15 @@ rules! {
     /// An inode's counters are the entries of its log and the bytes of log and inline data.
     USAGE = "usage";
 
+    /// Every extended attribute has a name of a known namespace and a value that it can have.
+    XATTR_DECODE = "xattr-decode";
+    /// The flags of an inode tell of the extended attributes that it has.
+    XATTR_FLAGS = "xattr-flags";
+    /// An inode's counter of extended attributes is the bytes of their names and values.
+    XATTR_USAGE = "xattr-usage";
+    /// An access ACL and the mode say the same; only directories have default ACLs.
+    ACL_MODE = "acl-mode";
+
     /// Every directory entry decodes and has a name that an entry can have.
     DENTRY_DECODE = "dentry-decode";
     /// Every directory entry lies in the bucket of its name.

@@ -12,13 +12,15 @@ use crate::meta::attrs::Attrs;
 use crate::meta::key::{self, tag};
 use crate::meta::record::{Core, encode_time};
 use crate::meta::txn::{Txn, one, transact, value};
+use crate::port::Point;
 use crate::time::WallTime;
 
 const DAY: i64 = 24 * 3600;
 
 impl Client {
     /// Attributes were read: whether the next read of the data moves the access time follows.
-    pub(super) fn saw_attrs(&mut self, ino: Ino, attrs: &Attrs) {
+    pub(super) fn saw_attrs(&mut self, ino: Ino, attrs: &Attrs, point: Point) {
+        self.saw_core(ino, &attrs.core, point);
         let due = is_due(attrs, self.now.wall);
         if let Some(inode) = self.inodes.get_mut(ino) {
             inode.atime_due = due;

@@ -20,7 +20,10 @@ impl Client {
             let (result, point) = transact!(&cx, &mounted.volume, |txn| getattr(txn, ino).await);
             done(move |client| match result {
                 Ok(attrs) => match client.merged(ino, &attrs, point) {
-                    Some(attr) => client.reply_attr(id, attr, point),
+                    Some(attr) => {
+                        client.saw_core(ino, &attrs.core, point);
+                        client.reply_attr(id, attr, point);
+                    }
                     None => client.getattr(mounted, id, ino),
                 },
                 Err(error) => client.reply(id, Reply::Error(error), point),
@@ -108,7 +111,7 @@ impl Client {
             done(move |client| {
                 client.note(point);
                 if let Ok((attrs, _)) = &result {
-                    client.saw_attrs(ino, attrs);
+                    client.saw_attrs(ino, attrs, point);
                     client.attrs_changed(ino, data, point);
                 }
                 if let Ok((_, Some(generation))) = &result {
@@ -169,10 +172,15 @@ impl Client {
 }
 
 fn seen(point: Point) -> Version {
+    version_of(point).unwrap_or(Version(u64::MAX))
+}
+
+/// The version at which what was read or written was true.
+pub(super) fn version_of(point: Point) -> Option<Version> {
     match point {
-        Point::Commit(commit) => commit.version,
-        Point::Snapshot(version) => version,
-        Point::Step => Version(u64::MAX),
+        Point::Commit(commit) => Some(commit.version),
+        Point::Snapshot(version) => Some(version),
+        Point::Step => None,
     }
 }
 

@@ -22,7 +22,7 @@ impl Client {
                 match result {
                     Ok(attrs) if attrs.core.is_dir() => {
                         let handle = client.inodes.open(ino);
-                        client.saw_attrs(ino, &attrs);
+                        client.saw_attrs(ino, &attrs, point);
                         let opened = Opened {
                             handle,
                             keep_cache: true,
@@ -85,6 +85,9 @@ impl Client {
                 .filter(|_| listed.cookie > COOKIE_PARENT && !self.reclaim.contains(listed.ino))
                 .and_then(|attrs| self.merged(listed.ino, attrs, point));
             let entry = attr.map(|attr| self.entry(attr));
+            if let (Some(_), Some(attrs)) = (&entry, &listed.attrs) {
+                self.saw_core(listed.ino, &attrs.core, point);
+            }
             let Listed { ino, cookie, kind, name, .. } = listed;
             entries.push(DirEntry { ino, cookie, kind, name, entry });
         }

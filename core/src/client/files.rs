@@ -56,11 +56,15 @@ impl Client {
 
     /// open(2) with O_TRUNC in one request.
     fn open_truncating(&mut self, mounted: Mounted, id: RequestId, ino: Ino, request: Request) {
-        let set = SetAttr { size: Some(0), ..SetAttr::default() };
         let Operation::Open { flags, .. } = request.op else { return };
+        let set = emptied(flags);
+        let sheds = self.must_shed(ino, set.kill_suidgid);
         self.change_attrs(mounted, id, (ino, set), request, move |client, result, point| {
             match result {
                 Ok(_) => {
+                    if sheds {
+                        client.forget_attrs(ino);
+                    }
                     let handle = client.inodes.open(ino);
                     client.reply(id, Reply::Opened(opened(handle, flags)), point);
                 }
@@ -84,7 +88,7 @@ impl Client {
             return;
         }
         inode.file.get_or_insert_default().loaded(epoch, attrs, inline, version);
-        self.saw_attrs(ino, attrs);
+        self.saw_attrs(ino, attrs, point);
     }
 
     /// A file that this mount just created needs no load.
@@ -93,7 +97,7 @@ impl Client {
             // The name was there before this answer: another request may have opened and written.
             let created = || Box::new(FileState::created(attrs, commit.version));
             self.inodes.enter(ino).file.get_or_insert_with(created);
-            self.saw_attrs(ino, attrs);
+            self.saw_attrs(ino, attrs, point);
         }
     }
 
@@ -120,7 +124,7 @@ impl Client {
                 if let Some(file) = self.inodes.file_mut(ino) {
                     file.loaded(epoch, &attrs, inline, version);
                 }
-                self.saw_attrs(ino, &attrs);
+                self.saw_attrs(ino, &attrs, point);
             }
             (Err(error), _) => {
                 if let Some(file) = self.inodes.file_mut(ino) {
@@ -230,6 +234,11 @@ impl Client {
             }
         }
     }
+}
+
+/// What O_TRUNC changes.
+pub(super) fn emptied(flags: OpenFlags) -> SetAttr {
+    SetAttr { size: Some(0), kill_suidgid: flags.kills_suidgid(), ..SetAttr::default() }
 }
 
 /// On a volume that only this mount uses, the kernel's cached pages are always true.

@@ -31,6 +31,25 @@ pub(super) struct Inode {
     pub(super) changed: Version,
     /// The next read is due to move its access time.
     pub(super) atime_due: bool,
+    /// What of its core is known.
+    pub(super) facts: Option<Facts>,
+    /// Changes under way that may give it an extended attribute.
+    pub(super) xattrs_coming: u32,
+    /// The version at which its last name went.
+    pub(super) unnamed: Version,
+    /// Its set-id bits and capabilities are being taken; writes wait.
+    pub(super) shedding: bool,
+}
+
+/// What of an inode's core is worth knowing without a read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    /// The version at which it was true.
+    pub(super) version: Version,
+    /// Type and permission bits.
+    pub(super) mode: u32,
+    /// Bits of [`crate::meta::record::flag`].
+    pub(super) flags: u16,
 }
 
 /// An open file or directory.

@@ -21,16 +21,20 @@ mod flush;
 mod inodes;
 mod names;
 mod orphans;
+mod privileges;
 mod reader;
 mod reclaim;
 mod tasks;
 mod timers;
+mod tmpfile;
 mod write;
+mod xattrs;
 
 pub use config::ClientConfig;
 
 use crate::error::FsError;
 use crate::id::{EffectId, Ino, RequestId};
+use crate::meta::ops::xattr::Set;
 use crate::meta::txn::Volume;
 use crate::port::kernel::{Operation, Reply, Request};
 use crate::port::meta_kv::Version;
@@ -215,13 +219,19 @@ impl Client {
             Operation::ReleaseDir { handle, .. } => self.releasedir(id, handle),
             Operation::FsyncDir { handle, .. } => self.fsyncdir(id, handle),
             Operation::StatFs { .. } => self.statfs(mounted, id),
-            Operation::TmpFile { .. }
-            | Operation::GetXattr { .. }
-            | Operation::ListXattr { .. }
-            | Operation::SetXattr { .. }
-            | Operation::RemoveXattr { .. }
-            | Operation::Fallocate { .. }
-            | Operation::CopyRange { .. } => self.fail(id, FsError::NotSupported),
+            op @ Operation::TmpFile { .. } => self.tmpfile(mounted, id, Request { caller, op }),
+            Operation::GetXattr { ino, name, room } => {
+                self.getxattr(mounted, id, (ino, name, room));
+            }
+            Operation::ListXattr { ino, room } => self.listxattr(mounted, id, (caller, ino, room)),
+            Operation::SetXattr { ino, name, value, flags, kill_sgid } => {
+                let set = Set { name, value, flags, kill_sgid, now: self.now.wall };
+                self.setxattr(mounted, id, ino, set);
+            }
+            Operation::RemoveXattr { ino, name } => self.removexattr(mounted, id, ino, name),
+            Operation::Fallocate { .. } | Operation::CopyRange { .. } => {
+                self.fail(id, FsError::NotSupported)
+            }
             Operation::Seek { .. } => self.fail(id, FsError::NoSystemCall),
             Operation::Interrupt { target } => self.interrupt(target),
         }

@@ -1,6 +1,6 @@
 //! Names: lookup, create and its kin, link, unlink, rmdir, rename; and inode numbers.
 
-use super::files::opened;
+use super::files::{emptied, opened};
 use super::tasks::done;
 use super::{Client, Mounted};
 use crate::error::{FsError, FsResult};
@@ -17,7 +17,7 @@ use crate::meta::txn::transact;
 use crate::port::Point;
 use crate::port::kernel::{
     Entry, OpenFlags, Operation, Reply, Request, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK,
-    S_IFMT, S_IFREG, S_IFSOCK, SetAttr,
+    S_IFMT, S_IFREG, S_IFSOCK,
 };
 use alloc::collections::BTreeMap;
 use bytes::Bytes;
@@ -99,19 +99,18 @@ impl Client {
             return None;
         }
         let attr = self.merged(ino, attrs, point)?;
-        Some(self.entry(attr))
+        let entry = self.entry(attr);
+        self.saw_core(ino, &attrs.core, point);
+        Some(entry)
     }
 
     /// FUSE_CREATE, FUSE_MKDIR, FUSE_MKNOD, FUSE_SYMLINK.
     pub(super) fn create(&mut self, mounted: Mounted, id: RequestId, request: Request) {
-        let (new, then) = match self.plan_create(&request) {
+        let (new, then) = match self.plan_create(&mounted, &request) {
             Ok(Some(plan)) => plan,
             Ok(None) => return self.await_numbers(mounted, id, request),
             Err(error) => return self.fail(id, error),
         };
-        if self.numbers.low() {
-            self.refill_numbers(mounted.clone());
-        }
         let exclusive =
             matches!(then, Then::Reply) || matches!(then, Then::Open(f) if f.exclusive());
         self.spawn(id, move |cx| async move {
@@ -131,34 +130,47 @@ impl Client {
     }
 
     /// What to create; `None` while inode numbers are out of stock.
-    fn plan_create(&mut self, request: &Request) -> FsResult<Option<(Create, Then)>> {
-        let (dir, name, mode, rdev, target, then) = match &request.op {
+    fn plan_create(
+        &mut self,
+        mounted: &Mounted,
+        request: &Request,
+    ) -> FsResult<Option<(Create, Then)>> {
+        let (dir, name, (mode, umask), rdev, target, then) = match &request.op {
             Operation::Create { parent, name, mode, umask, flags } => {
-                (*parent, name, S_IFREG | mode & 0o7777 & !umask, 0, None, Then::Open(*flags))
+                let mode = S_IFREG | mode & 0o7777;
+                (*parent, name, (mode, *umask), 0, None, Then::Open(*flags))
             }
             Operation::MkDir { parent, name, mode, umask } => {
-                (*parent, name, S_IFDIR | mode & 0o7777 & !umask, 0, None, Then::Reply)
+                (*parent, name, (S_IFDIR | mode & 0o7777, *umask), 0, None, Then::Reply)
             }
             Operation::MkNod { parent, name, mode, umask, rdev } => {
-                (*parent, name, node_mode(*mode)? & !umask, *rdev, None, Then::Reply)
+                (*parent, name, (node_mode(*mode)?, *umask), *rdev, None, Then::Reply)
             }
             Operation::Symlink { parent, name, target } => {
                 check_target(target)?;
-                (*parent, name, S_IFLNK | 0o777, 0, Some(target.clone()), Then::Reply)
+                (*parent, name, (S_IFLNK | 0o777, 0), 0, Some(target.clone()), Then::Reply)
             }
             _ => return Err(FsError::NoSystemCall),
         };
-        let Some(ino) = self.numbers.take(dir) else { return Ok(None) };
+        let Some(ino) = self.next_number(mounted, dir) else { return Ok(None) };
         let (uid, gid) = (request.caller.uid, request.caller.gid);
-        let name = name.clone();
-        Ok(Some((
-            Create { dir, name, ino, mode, uid, gid, rdev, target, now: self.now.wall },
-            then,
-        )))
+        // Only permission bits: a umask is not asked about anything else.
+        let (name, umask, now) = (name.clone(), umask & 0o777, self.now.wall);
+        Ok(Some((Create { dir, name, ino, mode, umask, uid, gid, rdev, target, now }, then)))
+    }
+
+    /// An inode number for a child of a directory, if there is one in stock.
+    pub(super) fn next_number(&mut self, mounted: &Mounted, dir: Ino) -> Option<Ino> {
+        let ino = self.numbers.take(dir)?;
+        if self.numbers.low() {
+            self.refill_numbers(mounted.clone());
+        }
+        Some(ino)
     }
 
     fn created(&mut self, id: RequestId, ino: Ino, attrs: &Attrs, then: Then, point: Point) {
         let entry = self.entry(attrs.attr(ino));
+        self.saw_core(ino, &attrs.core, point);
         match then {
             Then::Reply => self.reply(id, Reply::Entry(entry), point),
             Then::Open(flags) => {
@@ -218,7 +230,7 @@ impl Client {
         ino: Ino,
         (request, flags): (Request, OpenFlags),
     ) {
-        let set = SetAttr { size: Some(0), ..SetAttr::default() };
+        let set = emptied(flags);
         self.change_attrs(
             mounted.clone(),
             id,
@@ -236,7 +248,7 @@ impl Client {
         );
     }
 
-    fn await_numbers(&mut self, mounted: Mounted, id: RequestId, request: Request) {
+    pub(super) fn await_numbers(&mut self, mounted: Mounted, id: RequestId, request: Request) {
         self.parked.push((id, request));
         self.refill_numbers(mounted);
     }
@@ -282,7 +294,10 @@ impl Client {
                 transact!(&cx, &mounted.volume, |txn| link(txn, ino, dir, &name, now).await);
             done(move |client| {
                 client.note(point);
-                match linked {
+                if let Ok((_, first)) = &linked {
+                    client.named(ino, *first, point);
+                }
+                match linked.map(|(attrs, _)| attrs) {
                     Ok(attrs) => client.with_attr(mounted, (ino, attrs), move |client, attr| {
                         let entry = client.entry(attr);
                         client.reply(id, Reply::Entry(entry), point);
@@ -343,20 +358,10 @@ impl Client {
             Ok(removed) => {
                 self.reply(id, Reply::Done, point);
                 if let Some(Removed { ino, last: true }) = removed {
-                    self.unlinked(ino);
+                    self.unnamed(ino, point);
                 }
             }
             Err(error) => self.reply(id, Reply::Error(error), point),
-        }
-    }
-
-    fn unlinked(&mut self, ino: Ino) {
-        match self.inodes.get_mut(ino) {
-            Some(inode) => {
-                inode.unlinked = true;
-                self.let_go(ino);
-            }
-            None => self.reclaim_inode(ino),
         }
     }
 

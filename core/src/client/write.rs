@@ -30,6 +30,9 @@ impl Client {
         let Some(size) = inode.file.as_deref().and_then(|f| f.size()) else {
             return self.load(mounted, ino, (id, request));
         };
+        if self.must_shed(ino, flags.kill_suidgid) && !self.keeps_set_id(&mounted) {
+            return self.shed(mounted, ino, flags.kill_suidgid, (id, request));
+        }
         let offset = if flags.append && !flags.from_cache { size } else { offset };
         if offset.checked_add(len).is_none_or(|end| end > FILE_SIZE_MAX) {
             return self.fail(id, FsError::FileTooLarge);
@@ -56,6 +59,16 @@ impl Client {
         if sealed {
             self.advance_flush(ino);
         }
+    }
+
+    #[cfg(feature = "canary")]
+    fn keeps_set_id(&self, mounted: &Mounted) -> bool {
+        mounted.volume.planted(crate::canary::Canary::KeptSetId)
+    }
+
+    #[cfg(not(feature = "canary"))]
+    fn keeps_set_id(&self, _: &Mounted) -> bool {
+        false
     }
 
     /// Whether the file's buffer and the mount's quota take so many bytes more.

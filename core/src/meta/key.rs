@@ -40,6 +40,10 @@ pub mod tag {
     pub const TARGET: u8 = 0x20;
     /// Inline data.
     pub const INLINE: u8 = 0x21;
+    /// Bytes of the names of all extended attributes, as listed, and of their values, i128.
+    pub const XATTRS: u8 = 0x22;
+    /// An extended attribute, by name.
+    pub const XATTR: u8 = 0x30;
     /// Erased ranges.
     pub const ERASE: u8 = 0x40;
     /// Write log.
@@ -125,6 +129,18 @@ pub fn parse_inode(key: &[u8]) -> Option<(Ino, u8, &[u8])> {
     let (ino, rest) = rest.split_at_checked(8)?;
     let (tag, rest) = rest.split_first()?;
     Some((Ino(be64(ino)?), *tag, rest))
+}
+
+/// An extended attribute.
+pub fn xattr(ino: Ino, name: &[u8]) -> Key {
+    let mut k = inode(ino, tag::XATTR);
+    k.push(name);
+    k
+}
+
+/// All extended attributes of an inode.
+pub fn xattrs(ino: Ino) -> KeyRange {
+    KeyRange::prefix(inode(ino, tag::XATTR))
 }
 
 /// Length of a stamped order: incarnation, versionstamp, number within the transaction.

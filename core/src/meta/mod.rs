@@ -2,6 +2,7 @@
 //!
 //! Owns: every byte in the metadata store. Never does: effects (they go through [`txn::Txn`]).
 
+pub mod acl;
 pub mod attrs;
 pub mod key;
 pub mod name;

@@ -72,6 +72,18 @@ pub mod flag {
     pub const INLINE: u16 = 1;
     /// utimens put mtime into the future: the next write SETs it instead of raising it.
     pub const MTIME_SET: u16 = 2;
+    /// It has extended attributes.
+    pub const XATTR: u16 = 4;
+    /// One of them is `security.capability`.
+    pub const CAPABILITY: u16 = 8;
+    /// One of them is an access ACL.
+    pub const ACCESS_ACL: u16 = 16;
+    /// One of them is a default ACL (a directory).
+    pub const DEFAULT_ACL: u16 = 32;
+    /// A file of O_TMPFILE that has no name yet and may get one.
+    pub const NAMEABLE: u16 = 64;
+    /// All of them.
+    pub const ALL: u16 = 127;
 }
 
 /// The rarely written attributes of an inode, read with conflict by every mutation of it.

@@ -569,8 +569,12 @@ pub const S_IFSOCK: u32 = 0o140_000;
 pub const S_IFCHR: u32 = 0o020_000;
 /// A block device.
 pub const S_IFBLK: u32 = 0o060_000;
+/// Set-user-id.
+pub const S_ISUID: u32 = 0o4000;
 /// Set-group-id.
 pub const S_ISGID: u32 = 0o2000;
+/// The group may execute.
+pub const S_IXGRP: u32 = 0o010;
 
 /// Bytes of a file without copying: shared buffers and runs of zeros, in order.
 pub type Pieces = SmallVec<[Piece; 2]>;

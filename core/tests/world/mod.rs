@@ -95,6 +95,11 @@ impl World {
         assert!(matches!(self.control(Control::Mount), Answer::Mounted(_)));
     }
 
+    /// Rounds of reads that the store has answered.
+    pub(crate) fn client_reads(&self) -> u64 {
+        self.rounds
+    }
+
     pub(crate) fn tick(&mut self, nanos: u64) {
         self.now.mono.0 += nanos;
         let total = u64::from(self.now.wall.nanos) + nanos;

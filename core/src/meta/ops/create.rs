@@ -4,16 +4,19 @@
 //! when their names share a hash.
 
 use super::bucket::Bucket;
+use super::xattr::{self, ACCESS_ACL, DEFAULT_ACL};
 use super::{child, ino_value, live_dir_core, touch_dir, u64_value};
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;
+use crate::meta::acl::Acl;
 use crate::meta::attrs::Attrs;
 use crate::meta::key::{self, tag};
 use crate::meta::name;
 use crate::meta::record::{Core, Dentry, Pair, flag};
 use crate::meta::txn::{Txn, one, value};
-use crate::port::kernel::{S_IFDIR, S_IFMT, S_IFREG, S_ISGID};
+use crate::port::kernel::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID};
 use crate::time::WallTime;
+use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// What to create.
@@ -25,8 +28,10 @@ pub struct Create {
     pub name: Bytes,
     /// The number it gets; fixed before the first attempt.
     pub ino: Ino,
-    /// Type and permission bits.
+    /// Type and permission bits, umask not applied.
     pub mode: u32,
+    /// Bits that are taken off, unless the directory has a default ACL.
+    pub umask: u32,
     /// Owner.
     pub uid: u32,
     /// Group, unless the directory is set-gid.
@@ -53,7 +58,8 @@ pub enum Created {
 ///
 /// # Errors
 /// NotFound in a removed directory, NotDirectory, NameTooLong, NoSpace when five names share a hash.
-/// Source: POSIX open, mkdir, mknod, symlink; set-gid directories as Linux' inode_init_owner.
+/// Source: POSIX open, mkdir, mknod, symlink; set-gid directories as Linux' inode_init_owner, default
+/// ACLs as its posix_acl_create.
 pub async fn create(txn: &mut Txn<'_>, new: &Create) -> FsResult<Created> {
     name::check_entry(&new.name)
         .map_err(|e| if e == FsError::Invalid { FsError::Exists } else { e })?;
@@ -67,7 +73,7 @@ pub async fn create(txn: &mut Txn<'_>, new: &Create) -> FsResult<Created> {
     }
     let cookie = bucket.vacancy(None)?;
 
-    let attrs = fresh(new, &dir, cookie);
+    let attrs = born(txn, new, &dir, cookie).await?;
     let dentry = Dentry { ino: new.ino, kind: attrs.core.kind(), name: new.name.clone() };
     txn.set(key::dentry(new.dir, cookie), dentry.encode());
     txn.set(key::inode(new.ino, tag::CORE), attrs.core.encode());
@@ -85,6 +91,33 @@ pub async fn create(txn: &mut Txn<'_>, new: &Create) -> FsResult<Created> {
         txn.lose_conflicts();
     }
     Ok(Created::New(attrs))
+}
+
+/// A new inode with what it inherits of its directory. Its core is written by the caller.
+pub(super) async fn born(
+    txn: &mut Txn<'_>,
+    new: &Create,
+    dir: &Core,
+    cookie: u64,
+) -> FsResult<Attrs> {
+    let mut attrs = fresh(new, dir, cookie);
+    let core = &mut attrs.core;
+    if core.kind() == S_IFLNK {
+        return Ok(attrs);
+    }
+    if !dir.has(flag::DEFAULT_ACL) {
+        core.mode &= !new.umask;
+        return Ok(attrs);
+    }
+    let [default] = txn.read([one(key::xattr(new.dir, DEFAULT_ACL))]).await?;
+    let default = value(default).ok_or(FsError::Damaged)?;
+    let mut acl = Acl::decode(&default)?.ok_or(FsError::Damaged)?;
+    core.mode = acl.inherit(core.mode);
+    let access = (!acl.is_minimal()).then(|| (ACCESS_ACL, acl.encode()));
+    let default = core.is_dir().then_some((DEFAULT_ACL, default));
+    let given: Vec<_> = access.into_iter().chain(default).collect();
+    xattr::give(txn, new.ino, core, &given);
+    Ok(attrs)
 }
 
 fn fresh(new: &Create, dir: &Core, cookie: u64) -> Attrs {

@@ -9,12 +9,15 @@ pub mod inspect;
 pub mod link;
 pub mod load;
 pub mod lookup;
+pub mod privilege;
 pub mod readdir;
 pub mod reclaim;
 pub mod remove;
 pub mod rename;
 pub mod setattr;
+pub mod tmpfile;
 pub mod volume;
+pub mod xattr;
 
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;

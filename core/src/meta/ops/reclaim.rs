@@ -4,6 +4,7 @@
 //! The caller vouches that nobody holds the inode open.
 
 use super::WHOLE;
+use super::xattr::decode_counted;
 use crate::data::extent_map::Source;
 use crate::data::write_log;
 use crate::error::{FsError, FsResult};
@@ -45,11 +46,12 @@ pub async fn queue(
 pub async fn reclaim(txn: &mut Txn<'_>, ino: Ino, generation: u64) -> FsResult<Step> {
     let log =
         if generation == WHOLE { key::log_all(ino) } else { key::log_generation(ino, generation) };
-    let [entry, core, usage, packs] = txn
+    let [entry, core, usage, xattrs, packs] = txn
         .read([
             one(key::garbage(ino, generation)),
             one(key::inode(ino, tag::CORE)),
             one(key::inode(ino, tag::USAGE)),
+            one(key::inode(ino, tag::XATTRS)),
             rows(log, STEP_ROWS),
         ])
         .await?;
@@ -68,7 +70,9 @@ pub async fn reclaim(txn: &mut Txn<'_>, ino: Ino, generation: u64) -> FsResult<S
     }
     if !full {
         let usage = value(usage).map_or(Ok(Pair::default()), |v| Pair::decode(&v))?;
-        finish(txn, ino, generation, Pair { hi: i64::from(core.is_some()), lo: usage.lo });
+        let xattrs = decode_counted(value(xattrs))?;
+        let bytes = usage.lo + xattrs.hi + xattrs.lo;
+        finish(txn, ino, generation, Pair { hi: i64::from(core.is_some()), lo: bytes });
     }
     Ok(Step { finished: !full, dead })
 }
@@ -118,6 +122,14 @@ fn named(packs: &[(Key, Value)]) -> FsResult<BTreeMap<SegmentId, u64>> {
 /// `counted`: the inode and the bytes that the volume's counters still hold for it.
 fn finish(txn: &mut Txn<'_>, ino: Ino, generation: u64, counted: Pair) {
     if generation == WHOLE {
+        #[cfg(feature = "canary")]
+        if txn.volume.planted(crate::canary::Canary::KeptXattrs) {
+            let (whole, xattrs) = (key::whole_inode(ino), key::xattrs(ino));
+            txn.clear_range(crate::port::meta_kv::KeyRange { end: xattrs.begin, ..whole.clone() });
+            txn.clear_range(crate::port::meta_kv::KeyRange { begin: xattrs.end, ..whole });
+            txn.add(key::usage(), &Pair { hi: -counted.hi, lo: -counted.lo }.encode());
+            return txn.clear(key::garbage(ino, generation));
+        }
         txn.clear_range(key::whole_inode(ino));
         txn.add(key::usage(), &Pair { hi: -counted.hi, lo: -counted.lo }.encode());
         // Generations that were cut off earlier went with the rest.

@@ -4,10 +4,12 @@
 //! generation when nothing remains. Bytes beyond the size are zeros for ever, also after it grows.
 //! Order on one mount: the inode's buffered writes are committed before this runs (`client`).
 
-use super::{condemn_generation, time_value, u64_value};
+use super::xattr::{self, ACCESS_ACL};
+use super::{condemn_generation, privilege, time_value, u64_value};
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;
 use crate::limits::{FILE_SIZE_MAX, INLINE_MAX};
+use crate::meta::acl::Acl;
 use crate::meta::attrs::Attrs;
 use crate::meta::key::{self, tag};
 use crate::meta::ops::lookup::want_attrs;
@@ -46,7 +48,7 @@ pub async fn setattr(
         // Setting the time hides those that others stamp blindly; the change time must not lose them.
         txn.rely_on(key::inode(ino, tag::MTIME));
     }
-    owner_and_mode(&mut attrs, set);
+    owner_and_mode(txn, ino, &mut attrs, set).await?;
     times(txn, ino, &mut attrs, set, now);
     // A clock that was put back must not hide a change.
     attrs.core.ctime = now.max(changed);
@@ -57,13 +59,44 @@ pub async fn setattr(
     Ok((attrs, cut_off))
 }
 
-fn owner_and_mode(attrs: &mut Attrs, set: &SetAttr) {
+/// An access ACL follows a chmod. A change of owner or data takes set-id bits and capabilities: the
+/// former of a truncate only where the kernel says so, of a chown unless it sends the mode itself.
+async fn owner_and_mode(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    attrs: &mut Attrs,
+    set: &SetAttr,
+) -> FsResult<()> {
     let core = &mut attrs.core;
     if let Some(mode) = set.mode {
         core.mode = core.kind() | (mode & 0o7777);
+        if core.has(flag::ACCESS_ACL) && !forgets_mask(txn) {
+            xattr::change(txn, ino, core, ACCESS_ACL, |acl| {
+                let mut acl = Acl::decode(acl)?.ok_or(FsError::Damaged)?;
+                acl.set_mode(mode);
+                Ok(Some(acl.encode()))
+            })
+            .await?;
+        }
+    }
+    let owner = set.uid.is_some() || set.gid.is_some();
+    if !core.is_dir() && (owner || set.size.is_some() || set.kill_suidgid) {
+        let set_id = set.kill_suidgid || (owner && set.mode.is_none());
+        privilege::shed(txn, ino, core, set_id).await?;
     }
     core.uid = set.uid.unwrap_or(core.uid);
     core.gid = set.gid.unwrap_or(core.gid);
+    Ok(())
+}
+
+#[cfg(feature = "canary")]
+fn forgets_mask(txn: &Txn<'_>) -> bool {
+    txn.volume.planted(crate::canary::Canary::ForgottenMask)
+}
+
+#[cfg(not(feature = "canary"))]
+fn forgets_mask(_: &Txn<'_>) -> bool {
+    false
 }
 
 fn times(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, set: &SetAttr, now: WallTime) {
