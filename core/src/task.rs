@@ -6,6 +6,7 @@
 
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;
+use crate::port::control::CheckProgress;
 use crate::port::meta_kv::{KvError, KvReply, KvRequest};
 use crate::port::page_store::{PageError, PageReply, PageRequest};
 use alloc::sync::Arc;
@@ -31,6 +32,8 @@ pub enum Ask {
     SettleAll,
     /// Everything committed so far durable. Told by [`Told::Kv`].
     Sync,
+    /// How far a check is to be known. Told by [`Told::Done`].
+    Progress(CheckProgress),
 }
 
 /// What it is told.

@@ -10,6 +10,7 @@ use vellum_core::meta::key::{self, tag};
 use vellum_core::meta::name::Names;
 use vellum_core::meta::ops::WHOLE;
 use vellum_core::meta::record::{Core, Dentry, Pair, decode_u64, flag};
+use vellum_core::port::control::{CheckOptions, Control};
 use vellum_core::port::kernel::{Operation, Request, S_IFDIR, S_IFIFO, S_IFREG};
 use vellum_core::port::meta_kv::{AtomicOp, Key};
 use vellum_core::port::page_store::PageError;
@@ -397,7 +398,7 @@ fn a_check_survives_short_pages_and_versions_that_leave_the_window() {
     assert_eq!((&expected.problems[..], expected.segments), (&[][..], 302));
     v.w.rows_max = 40;
     v.w.too_old_every = 9;
-    let id = v.w.begin(vellum_core::port::control::Control::Check { data: true });
+    let id = v.w.begin(Control::Check(CheckOptions { data: true, settled: true }));
     v.w.wait(60_000_000_000);
     assert_eq!(v.w.checked(id), Some(expected));
 }

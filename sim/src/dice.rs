@@ -17,6 +17,8 @@ pub enum Stream {
     Schedule = 2,
     /// What goes wrong.
     Faults = 3,
+    /// Whether and when the volume is checked meanwhile.
+    Checks = 4,
 }
 
 /// Dice of one stream.

@@ -123,6 +123,8 @@ pub struct Options {
     pub noatime: bool,
     /// Typical pause of a caller between operations, in microseconds.
     pub pause_us: u64,
+    /// Events between two checks of the volume while it is worked on; 0: none.
+    pub check_every: u64,
 }
 
 impl Options {
@@ -142,7 +144,12 @@ impl Options {
             flush_after_ms: *dice.pick(&[20, 200, 1000]),
             noatime: dice.chance(2_000),
             pause_us: *dice.pick(&[0, 50, 2_000, 100_000]),
+            check_every: 0,
         };
+        let checks = &mut Dice::new(seed, Stream::Checks);
+        if checks.chance(2_000) {
+            options.check_every = checks.within(200, 3_000);
+        }
         if !dice.chance(1_500) {
             options.choose_faults(dice);
         }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use vellum_core::canary::Canary;
 use vellum_core::error::FsError;
-use vellum_core::id::Ino;
-use vellum_core::port::control::{Answer, Control, Status};
+use vellum_core::id::{Ino, RequestId};
+use vellum_core::port::control::{Answer, CheckOptions, Control, Status};
 use vellum_core::port::kernel::{Operation, Reply};
 
 use crate::callers::Callers;
@@ -22,7 +22,7 @@ use crate::plan::{self, Step};
 use crate::recover::End;
 use crate::replay::Mirror;
 use crate::times::Times;
-use crate::world::{Failure, Outcome, World};
+use crate::world::{Failure, Outcome, Waiter, World};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -83,7 +83,14 @@ impl Job {
         let mut world = World::new(self.seed, options, self.canary, callers);
         world.verbose = self.verbose;
         self.lie.into_iter().for_each(|lie| world.stores.lie(lie));
-        let mut run = Run { world, judge: None, requests: 0, probes: BTreeMap::new() };
+        let mut run = Run {
+            world,
+            judge: None,
+            requests: 0,
+            probes: BTreeMap::new(),
+            events: 0,
+            check: None,
+        };
         let result = catch_unwind(AssertUnwindSafe(|| run.all(self.seed)));
         let failure = match result {
             Ok(Ok(())) => None,
@@ -109,6 +116,9 @@ struct Run {
     judge: Option<Judge>,
     requests: u64,
     probes: BTreeMap<&'static str, u64>,
+    events: u64,
+    /// The check under way.
+    check: Option<RequestId>,
 }
 
 impl Run {
@@ -132,12 +142,48 @@ impl Run {
                 self.remount()?;
             } else {
                 self.world.step()?;
+                self.check_now_and_then()?;
             }
         }
         if self.world.crashed {
             self.crash()?;
         }
         self.finish()
+    }
+
+    /// Checks the volume while callers work on it: what is read at one moment keeps every rule.
+    fn check_now_and_then(&mut self) -> Outcome<()> {
+        self.events += 1;
+        match self.check {
+            Some(id) => match self.world.answer(id) {
+                Some(Answer::Checked(report)) => {
+                    self.check = None;
+                    let probe = if report.exact { "live-checks" } else { "live-checks-moved" };
+                    *self.probes.entry(probe).or_default() += 1;
+                    match report.problems.first() {
+                        Some(p) if report.exact => {
+                            Err(Failure::new("live-check", format!("{}: {}", p.rule, p.text)))
+                        }
+                        _ => Ok(()),
+                    }
+                }
+                // A store that is away fails a check like any request.
+                Some(_) => {
+                    self.check = None;
+                    Ok(())
+                }
+                None => Ok(()),
+            },
+            None => {
+                let every = self.world.options.check_every;
+                if every > 0 && self.events.is_multiple_of(every) {
+                    let options = CheckOptions { data: false, settled: false };
+                    let id = self.world.command(Waiter::World, Control::Check(options))?;
+                    self.check = Some(id);
+                }
+                Ok(())
+            }
+        }
     }
 
     fn mount(&mut self) -> Outcome<()> {
@@ -189,6 +235,7 @@ impl Run {
 
     /// Judges the life that ended, mounts again, and compares what is there.
     fn next_life(&mut self, order: CommitOrder, end: End) -> Outcome<()> {
+        self.check = None;
         let locking = self.world.options.kernel_locks;
         self.world.callers.forget_everything(locking);
         let mut epoch = self.end_epoch();
@@ -245,7 +292,7 @@ impl Run {
 
     /// The volume keeps all its rules. Returns how many stored segments nothing names.
     fn check(&mut self) -> Outcome<u64> {
-        match self.world.control(Control::Check { data: true })? {
+        match self.world.control(Control::Check(CheckOptions { data: true, settled: true }))? {
             Answer::Checked(report) if report.problems.is_empty() => Ok(report.orphan_segments),
             Answer::Checked(report) => {
                 let lines: Vec<String> =

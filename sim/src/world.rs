@@ -294,6 +294,14 @@ impl World {
         }
     }
 
+    /// The answer to a control request, once it is there.
+    pub fn answer(&mut self, id: RequestId) -> Option<Answer> {
+        match self.answers.remove(&id)? {
+            Given::Answer(answer) => Some(*answer),
+            Given::Reply => None,
+        }
+    }
+
     /// A caller goes on after a pause.
     pub fn wake_caller(&mut self, caller: usize, after: u64) {
         self.push(after, Event::Caller(caller));

@@ -24,6 +24,7 @@ pub(super) async fn scan(store: &Store<'_>, check: &mut Check) -> FsResult<()> {
     let mut scan = Scan::new(key::all_inodes());
     let mut current: Option<Rows> = None;
     while let Some(page) = store.page(&mut scan).await? {
+        check.newest.1 = check.newest.1.max(store.moment());
         for (key, value) in page {
             let Some((ino, tag, rest)) = key::parse_inode(&key) else {
                 check.problems.add(rule::UNKNOWN_KEY, format!("inode key {key:?}"));

@@ -3,9 +3,10 @@
 //! Owns: the rules ([`rule::ALL`]) and the order in which the key space is read. Never does: repairs,
 //! or decisions that operations share; it recomputes from the rows what operations keep in counters.
 //!
-//! Reads go page by page, each page in a transaction of its own, so that a volume of any size is
-//! checked within the store's limits; nothing may write meanwhile. Memory grows with the number of
-//! inodes and segments (some tens of bytes each), not with names or data.
+//! Reads go page by page, all of them at one version, so that a volume of any size is checked within the
+//! store's limits while requests go on. Should that version leave the store's window, the rest is read
+//! at a later one: problems found that way may be none, and the check begins anew, a few times at most.
+//! Memory grows with the number of inodes and segments (some tens of bytes each), not with names or data.
 //!
 //! A broken row is reported once: rules that could only repeat it are silent about that object.
 //!
@@ -53,32 +54,53 @@ struct Check {
     orphan_segments: u64,
 }
 
+/// How often a check that finds problems in a volume on the move begins anew.
+const PASSES_MAX: usize = 3;
+
 /// Checks every rule; with `data`, verifies the frames of every referenced segment, too.
 ///
 /// # Errors
 /// When a store does not answer. What it answers never is an error: that is what the report is for.
 pub async fn check(cx: &Cx, volume: &Volume, data: bool) -> FsResult<CheckReport> {
-    let store = Store { cx, volume };
-    let newest = (volume.incarnation, store.version().await?);
-    let mut check = Check { newest, ..Check::default() };
+    let mut report = pass(cx, volume, data).await?;
+    for _ in 1..PASSES_MAX {
+        if report.exact || report.problems.is_empty() {
+            break;
+        }
+        report = pass(cx, volume, data).await?;
+    }
+    Ok(report)
+}
+
+async fn pass(cx: &Cx, volume: &Volume, data: bool) -> FsResult<CheckReport> {
+    let store = Store::new(cx, volume);
+    store.stage("volume").await;
+    let began = store.version().await?;
+    let mut check = Check { newest: (volume.incarnation, began), ..Check::default() };
     volume::check_record(&store, &mut check).await?;
     volume::check_families(&store, &mut check).await?;
     garbage::load(&store, &mut check).await?;
+    store.stage("inodes").await;
     inode::scan(&store, &mut check).await?;
+    store.stage("names").await;
     names::scan(&store, &mut check).await?;
     back_links::scan(&store, &mut check).await?;
     nlink::check(&mut check);
     tree::check(&mut check);
     garbage::check(&mut check);
     volume::check_counters(&store, &mut check).await?;
+    store.stage("segments").await;
     segments::scan(&store, &mut check).await?;
+    let exact = store.is_exact() || store.version_now().await? == began;
+    store.stage("data").await;
     pages::check(&store, &mut check, data).await?;
-    Ok(check.report())
+    Ok(check.report(exact))
 }
 
 impl Check {
-    fn report(self) -> CheckReport {
+    fn report(self, exact: bool) -> CheckReport {
         CheckReport {
+            exact,
             inodes: self.inodes.cores,
             dentries: self.dentries,
             segments: self.segments.referenced() as u64,

@@ -1,13 +1,15 @@
 //! The page store: every segment that a log names is there and, if asked for, unharmed.
 //!
 //! Segments that no record knows are no damage: a crash between an append and its commit, or between
-//! a commit and the deletion after it, leaves them. They are counted.
+//! a commit and the deletion after it, leaves them. They are counted. Those of this session are not: their
+//! record may be on its way.
 
 use super::scan::Store;
 use super::{Check, rule};
 use crate::data::page_io::{page, pages};
 use crate::error::{FsError, FsResult};
 use crate::id::SegmentId;
+use crate::meta::key;
 use crate::port::page_store::{PageError, PageReply, PageRequest};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -32,12 +34,13 @@ pub(super) async fn check(store: &Store<'_>, check: &mut Check, data: bool) -> F
         for id in page {
             if missing.remove(&id) {
                 present.push(id);
-            } else if !check.segments.all.contains_key(&id) {
+            } else if !check.segments.all.contains_key(&id) && id.session != store.volume.session {
                 check.orphan_segments += 1;
             }
         }
     }
-    for id in missing {
+    let missing: Vec<SegmentId> = missing.into_iter().collect();
+    for id in still_named(store, &missing).await? {
         let users = check.segments.all[&id].users();
         check.problems.add(rule::SEGMENT_MISSING, format!("segment {id}: {users}"));
     }
@@ -47,6 +50,18 @@ pub(super) async fn check(store: &Store<'_>, check: &mut Check, data: bool) -> F
         }
     }
     Ok(())
+}
+
+/// Those of the segments that have a record now. The others lost their last reference since the moment
+/// of the check, and may be gone.
+async fn still_named(store: &Store<'_>, ids: &[SegmentId]) -> FsResult<Vec<SegmentId>> {
+    let mut named = Vec::new();
+    for ids in ids.chunks(LIST_MAX as usize) {
+        let records: Vec<_> = ids.iter().map(|id| key::segment(*id)).collect();
+        let found = store.values_now(&records).await?;
+        named.extend(ids.iter().zip(found).filter(|(_, f)| f.is_some()).map(|(id, _)| *id));
+    }
+    Ok(named)
 }
 
 /// The stored segments after one.
@@ -64,11 +79,13 @@ async fn list(store: &Store<'_>, after: Option<SegmentId>) -> FsResult<Vec<Segme
 async fn verify(store: &Store<'_>, check: &mut Check, ids: &[SegmentId]) -> FsResult<()> {
     let requests = ids.iter().map(|segment| PageRequest::Verify { segment: *segment });
     let replies = pages(store.cx, requests.collect()).await;
+    let (mut bad, mut verified) = (Vec::new(), 0);
     for (id, reply) in ids.iter().zip(replies) {
         let segment = &check.segments.all[id];
         let (rule, found) = match reply {
             Ok(PageReply::Verified { len }) => {
                 check.bytes_verified += u64::from(len);
+                verified += u64::from(len);
                 match segment.payload {
                     Some(payload) if payload != u64::from(len) => {
                         (rule::SEGMENT_LENGTH, format!("record says {payload}, stored are {len}"))
@@ -83,7 +100,13 @@ async fn verify(store: &Store<'_>, check: &mut Check, ids: &[SegmentId]) -> FsRe
             }
             Err(error) => (rule::SEGMENT_UNREADABLE, format!("{error:?}")),
         };
-        check.problems.add(rule, format!("segment {id}: {found}; {}", segment.users()));
+        bad.push((*id, rule, format!("segment {id}: {found}; {}", segment.users())));
+    }
+    store.advance(verified).await;
+    let suspects: Vec<SegmentId> = bad.iter().map(|(id, ..)| *id).collect();
+    let named = still_named(store, &suspects).await?;
+    for (_, rule, text) in bad.into_iter().filter(|(id, ..)| named.contains(id)) {
+        check.problems.add(rule, text);
     }
     Ok(())
 }

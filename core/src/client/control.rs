@@ -15,7 +15,7 @@ use crate::meta::ops::inspect::inspect;
 use crate::meta::ops::volume::{self, Found};
 use crate::meta::record::{FORMAT, Pair, VolumeRecord};
 use crate::meta::txn::{Volume, sync, transact};
-use crate::port::control::{Answer, Control, FormatOptions, Status, VolumeInfo};
+use crate::port::control::{Answer, CheckOptions, Control, FormatOptions, Status, VolumeInfo};
 use crate::port::kernel::{Reply, StatFs};
 use crate::port::meta_kv::KvTraits;
 use crate::port::page_store::{PageReply, PageRequest, Space};
@@ -38,7 +38,7 @@ impl Client {
             (Control::Unmount, None) => self.answer(id, Answer::Unmounted),
             (Control::Info { ino }, Some(mounted)) => self.info(mounted, id, ino),
             (Control::Status, Some(mounted)) => self.status(mounted, id),
-            (Control::Check { data }, Some(mounted)) => self.check(mounted, id, data),
+            (Control::Check(options), Some(mounted)) => self.check(mounted, id, options),
             (_, None) => self.answer(id, Answer::NotFormatted),
             (_, Some(_)) => self.answer(id, Answer::Failed(FsError::Invalid)),
         }
@@ -228,6 +228,7 @@ impl Client {
             unlinked: (self.inodes.unlinked() + self.reclaim.len()) as u64,
             served: self.served,
             conflicts: self.tasks.conflicts,
+            check: self.check_progress,
         }
     }
 
@@ -244,17 +245,18 @@ impl Client {
         });
     }
 
-    /// Checks once everything buffered is committed and the reclaim that is under way is over.
-    pub(super) fn check(&mut self, mounted: Mounted, id: RequestId, data: bool) {
-        if self.reclaim_is_busy() {
-            return self.check_after_reclaim(id, data);
+    /// Checks once everything buffered so far is committed.
+    pub(super) fn check(&mut self, mounted: Mounted, id: RequestId, options: CheckOptions) {
+        if options.settled && self.reclaim_is_busy() {
+            return self.check_after_reclaim(id, options);
         }
         self.spawn(id, move |cx| async move {
             let result = match settle_all(&cx).await {
-                Ok(()) => check(&cx, &mounted.volume, data).await,
+                Ok(()) => check(&cx, &mounted.volume, options.data).await,
                 Err(error) => Err(error),
             };
             done(move |client| {
+                client.check_progress = None;
                 client.answer(id, result.map_or_else(Answer::Failed, Answer::Checked));
             })
         });

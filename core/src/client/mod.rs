@@ -71,6 +71,8 @@ pub struct Client {
     dirty: u64,
     /// Why the last write-back failed, until one succeeds.
     flush_trouble: Option<FsError>,
+    /// How far the check under way is.
+    check_progress: Option<crate::port::control::CheckProgress>,
 }
 
 /// Where in its life a mount is.
@@ -119,6 +121,7 @@ impl Client {
             served: 0,
             dirty: 0,
             flush_trouble: None,
+            check_progress: None,
             config,
         }
     }

@@ -9,7 +9,7 @@ use crate::id::{Ino, RequestId, SegmentId};
 use crate::meta::ops::WHOLE;
 use crate::meta::ops::reclaim::{queue, reclaim};
 use crate::meta::txn::{Volume, transact};
-use crate::port::control::Control;
+use crate::port::control::{CheckOptions, Control};
 use crate::port::meta_kv::Version;
 use crate::port::page_store::{PageError, PageRequest};
 use crate::port::{Point, Severity};
@@ -32,7 +32,7 @@ pub(super) struct Queue {
     /// Segments without a reference, deleted once the commit that says so is durable.
     dead: Vec<(Version, SegmentId)>,
     /// Checks that begin when nothing is reclaimed any more.
-    checks: Vec<(RequestId, bool)>,
+    checks: Vec<(RequestId, CheckOptions)>,
 }
 
 impl Queue {
@@ -92,8 +92,8 @@ impl Client {
     }
 
     /// Begins a check when nothing is reclaimed any more.
-    pub(super) fn check_after_reclaim(&mut self, id: RequestId, data: bool) {
-        self.reclaim.checks.push((id, data));
+    pub(super) fn check_after_reclaim(&mut self, id: RequestId, options: CheckOptions) {
+        self.reclaim.checks.push((id, options));
     }
 
     fn reclaimed(&mut self, ino: Ino, reclaimed: Reclaimed) {
@@ -116,8 +116,8 @@ impl Client {
         self.reclaim.busy = false;
         self.reclaim_next();
         if !self.reclaim.busy {
-            for (id, data) in core::mem::take(&mut self.reclaim.checks) {
-                self.control(id, Control::Check { data });
+            for (id, options) in core::mem::take(&mut self.reclaim.checks) {
+                self.control(id, Control::Check(options));
             }
         }
     }

@@ -215,6 +215,10 @@ impl Client {
             Ask::Settle(ino) => self.settle(task, ino),
             Ask::SettleAll => self.settle_all(task),
             Ask::Sync => self.sync_for(task),
+            Ask::Progress(progress) => {
+                self.check_progress = Some(progress);
+                self.tasks.tell(task, Told::Done);
+            }
         }
     }
 

@@ -194,6 +194,11 @@ impl<'a> Txn<'a> {
         }
     }
 
+    /// Reads at this version, and not at the newest one.
+    pub fn pin(&mut self, version: Version) {
+        self.request.read_version = Some(version);
+    }
+
     /// Relies on a key that was read by snapshot, or not at all.
     pub fn rely_on(&mut self, key: Key) {
         self.request.read_conflicts.push(KeyRange::point(key));
@@ -255,6 +260,11 @@ impl<'a> Txn<'a> {
     pub(crate) fn lose_conflicts(&mut self) {
         self.request.read_conflicts.clear();
     }
+}
+
+/// Whether a version that was pinned cannot be read any more.
+pub fn left_the_window(error: &FsError) -> bool {
+    matches!(error, FsError::Kv(KvError::TooOld))
 }
 
 const RANGE_ROWS: u32 = 1024;

@@ -27,11 +27,18 @@ pub enum Control {
     },
     /// What the mount is doing. Answered by [`Answer::Status`].
     Status,
-    /// Checks every invariant of the volume; nothing may write meanwhile. Answered by [`Answer::Checked`].
-    Check {
-        /// Verify the checksums of all data, too.
-        data: bool,
-    },
+    /// Checks every invariant of the volume, as it is at one moment. Requests go on meanwhile.
+    /// Answered by [`Answer::Checked`].
+    Check(CheckOptions),
+}
+
+/// How a volume is to be checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Verify the checksums of all data, too.
+    pub data: bool,
+    /// Wait until everything that was removed is reclaimed, so that no garbage is left to look at.
+    pub settled: bool,
 }
 
 /// What a new volume is like.
@@ -163,6 +170,17 @@ pub struct Status {
     pub served: u64,
     /// Metadata transactions tried again because of a conflict.
     pub conflicts: u64,
+    /// How far the check under way is.
+    pub check: Option<CheckProgress>,
+}
+
+/// How far a check is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckProgress {
+    /// What is being read, such as `inodes`.
+    pub stage: &'static str,
+    /// How much of it was read: rows, or bytes of data.
+    pub done: u64,
 }
 
 /// What a check found.
@@ -179,6 +197,9 @@ pub struct CheckReport {
     /// Segments in the page store that the metadata does not know. No damage: a crash between an
     /// append and its commit, or between a removal and its deletion, leaves them.
     pub orphan_segments: u64,
+    /// Everything was read as it was at one moment. If not, because it was written to faster than it
+    /// could be read, a problem may be none.
+    pub exact: bool,
     /// Each violation, with what it concerns.
     pub problems: Vec<Problem>,
 }

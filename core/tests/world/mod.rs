@@ -8,7 +8,7 @@ use std::ops::Bound;
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::error::FsError;
 use vellum_core::id::{Handle, Ino, RequestId, SegmentId, SessionId, VolumeId};
-use vellum_core::port::control::{Answer, CheckReport, Control, FormatOptions};
+use vellum_core::port::control::{Answer, CheckOptions, CheckReport, Control, FormatOptions};
 use vellum_core::port::kernel::*;
 use vellum_core::port::meta_kv::*;
 use vellum_core::port::page_store::*;
@@ -440,7 +440,7 @@ impl World {
 
     /// Checks the volume, data included.
     pub(crate) fn check(&mut self) -> CheckReport {
-        match self.control(Control::Check { data: true }) {
+        match self.control(Control::Check(CheckOptions { data: true, settled: true })) {
             Answer::Checked(report) => report,
             other => panic!("{other:?}"),
         }

@@ -20,6 +20,7 @@ mod status;
 mod umount;
 mod units;
 mod volume;
+mod watch;
 
 pub use exit::{Exit, Failure};
 
@@ -72,7 +73,7 @@ enum Verb {
     Info(info::InfoArgs),
     /// Show what a mount is doing
     Status(status::StatusArgs),
-    /// Check an unmounted volume
+    /// Check a volume, mounted or not
     Fsck(fsck::FsckArgs),
     /// Whether a mount answers
     #[command(hide = true)]

@@ -57,6 +57,15 @@ impl Daemon {
         Ok(serde_json::from_str(&answer)?)
     }
 
+    /// Asks and waits for the answer, however long it takes.
+    ///
+    /// # Errors
+    /// When the daemon goes away or does not speak our language.
+    pub fn ask_patiently(&self, ask: &Ask) -> io::Result<Told> {
+        self.stream.set_read_timeout(None)?;
+        self.ask(ask)
+    }
+
     /// Waits until the daemon's process has ended; false when `patience` ran out first.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The daemon's end of the control socket.
 
 use super::socket_path;
-use super::wire::{Ask, Backend, Info, Status, Told};
+use super::wire::{Ask, Backend, Checked, Info, Status, Told};
 use crate::host::{Host, Respond};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use vellum_core::id::Ino;
-use vellum_core::port::control::{Answer, Control};
+use vellum_core::port::control::{Answer, CheckOptions, Control};
 
 /// Askers at a time; further ones are refused.
 const ASKERS_MAX: usize = 16;
@@ -150,19 +150,27 @@ fn answer<R: Respond>(host: &Arc<Host<R>>, facts: &Facts, ask: &Ask) -> Told {
         Ask::Status => Control::Status,
         Ask::Info { ino } => Control::Info { ino: Ino(*ino) },
         Ask::Sync => Control::Sync,
+        Ask::Check { data } => Control::Check(CheckOptions { data: *data, settled: false }),
     };
-    match (host.ask(control).recv_timeout(PATIENCE), ask) {
-        (Ok(Answer::Status(status)), _) => {
+    let answer = host.ask(control);
+    let answer = match ask {
+        // As long as the volume is large.
+        Ask::Check { .. } => answer.recv().ok(),
+        _ => answer.recv_timeout(PATIENCE).ok(),
+    };
+    match (answer, ask) {
+        (Some(Answer::Status(status)), _) => {
             let mut out = facts.status();
             out.fill(&status);
             Told::Status(Box::new(out))
         }
-        (Ok(Answer::Info(info)), Ask::Info { ino }) => Told::Info(Info::of(*ino, &info)),
-        (Ok(Answer::Synced), _) => Told::Synced,
-        (Ok(Answer::Failed(error)), _) => {
+        (Some(Answer::Info(info)), Ask::Info { ino }) => Told::Info(Info::of(*ino, &info)),
+        (Some(Answer::Synced), _) => Told::Synced,
+        (Some(Answer::Checked(report)), _) => Told::Checked(Box::new(Checked::of(report))),
+        (Some(Answer::Failed(error)), _) => {
             Told::Error { errno: error.errno(), text: format!("{error:?}") }
         }
-        (Ok(other), _) => Told::Error { errno: 0, text: format!("unexpected answer {other:?}") },
-        (Err(_), _) => Told::Error { errno: 110, text: "the mount did not answer in time".into() },
+        (Some(other), _) => Told::Error { errno: 0, text: format!("unexpected answer {other:?}") },
+        (None, _) => Told::Error { errno: 110, text: "the mount did not answer in time".into() },
     }
 }

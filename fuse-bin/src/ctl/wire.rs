@@ -19,6 +19,11 @@ pub enum Ask {
     },
     /// Make everything durable.
     Sync,
+    /// Check the volume.
+    Check {
+        /// The checksums of all file data, too.
+        data: bool,
+    },
 }
 
 /// An answer.
@@ -31,6 +36,8 @@ pub enum Told {
     Info(Info),
     /// To [`Ask::Sync`].
     Synced,
+    /// To [`Ask::Check`].
+    Checked(Box<Checked>),
     /// It failed.
     Error {
         /// The errno, 0 if there is none.
@@ -92,6 +99,51 @@ pub struct Status {
     pub served: u64,
     /// Metadata transactions tried again because of a conflict.
     pub conflicts: u64,
+    /// How far the check under way is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<Progress>,
+}
+
+/// How far a check is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// What is being read.
+    pub stage: String,
+    /// How much of it was read: rows, or bytes of data.
+    pub done: u64,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Checked {
+    /// No problems.
+    pub clean: bool,
+    /// Everything was read as it was at one moment; if not, a problem may be none.
+    pub exact: bool,
+    /// Inodes seen.
+    pub inodes: u64,
+    /// Directory entries seen.
+    pub dentries: u64,
+    /// Segments that files name.
+    pub segments: u64,
+    /// Stored segments that no file names; they are no damage.
+    pub orphan_segments: u64,
+    /// Bytes whose checksums were verified.
+    pub bytes_verified: u64,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Problem {
+    /// Stable name of the rule that is broken.
+    pub rule: String,
+    /// What, where, expected and found.
+    pub text: String,
 }
 
 /// A kind of store.
@@ -158,6 +210,31 @@ impl Status {
         self.unlinked = status.unlinked;
         self.served = status.served;
         self.conflicts = status.conflicts;
+        self.check = status.check.as_ref().map(Progress::of);
+    }
+}
+
+impl Progress {
+    /// From what the machine says.
+    pub(crate) fn of(progress: &control::CheckProgress) -> Progress {
+        Progress { stage: progress.stage.to_string(), done: progress.done }
+    }
+}
+
+impl Checked {
+    /// From what the machine found.
+    pub(crate) fn of(report: control::CheckReport) -> Checked {
+        let problem = |p: control::Problem| Problem { rule: p.rule.to_string(), text: p.text };
+        Checked {
+            clean: report.problems.is_empty(),
+            exact: report.exact,
+            inodes: report.inodes,
+            dentries: report.dentries,
+            segments: report.segments,
+            orphan_segments: report.orphan_segments,
+            bytes_verified: report.bytes_verified,
+            problems: report.problems.into_iter().map(problem).collect(),
+        }
     }
 }
 

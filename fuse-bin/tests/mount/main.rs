@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod check;
 mod concurrency;
 mod damage;
 mod data;
