@@ -28,7 +28,7 @@ use crate::disk::{Fuse, SimDisk, SimFile};
 const PAGE_FILE_BYTES: u64 = 1 << 20;
 /// A layer is small, so that the engine takes many.
 const LIMITS: StoreLimits =
-    StoreLimits { soft: 16 << 10, hard: 64 << 10, generations: 8, history: 64 << 10 };
+    StoreLimits { soft: 16 << 10, hard: 64 << 10, generations: 8, history: 64 << 10, window: 24 };
 
 /// The stores of a machine, running.
 pub struct LocalStore {

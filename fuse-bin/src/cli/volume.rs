@@ -3,18 +3,16 @@
 use super::options::Options;
 use super::{Exit, Failure};
 use crate::fuse::mountinfo;
-use crate::host::{Host, MetaStore, PageStore, Respond, Stores};
+use crate::host::{Host, Respond, Stores};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::error::FsError;
 use vellum_core::port::control::{Answer, Control, FormatOptions, VolumeInfo};
-use vellum_core::port::meta_kv::{KvError, KvReply, KvRequest};
-use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
 use vellum_drivers::embedded::EngineOpenError;
 use vellum_drivers::volume::{fresh_hash_key, fresh_session};
-use vellum_drivers::{DiskPages, EmbeddedKv, LocalVolume, OpenMode, VolumeError};
+use vellum_drivers::{LocalVolume, OpenMode, VolumeError};
 
 /// How long a holder of the volume that is just ending is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -114,10 +112,7 @@ impl Volume {
         let session = fresh_session();
         let mut config = ClientConfig::sole(session, session.0 as u64);
         options.apply(&mut config);
-        let stores = Stores {
-            kv: Arc::new(LocalMeta(self.local.kv.clone())),
-            pages: Arc::new(LocalPages(self.local.pages.clone())),
-        };
+        let stores = Stores::local(&self.local.kv, &self.local.pages);
         Host::start(Client::new(config), stores).map_err(|e| Failure::io("starting threads", &e))
     }
 
@@ -223,54 +218,5 @@ fn explain(answer: Option<Answer>, path: &Path) -> Failure {
             Failure::new(Exit::Error, format!("{path} cannot be served: {error:?}"))
         }
         other => Failure::new(Exit::Error, format!("{path} cannot be served: {other:?}")),
-    }
-}
-
-/// The embedded store as the host sees it.
-struct LocalMeta(Arc<EmbeddedKv>);
-
-impl MetaStore for LocalMeta {
-    fn perform(&self, request: KvRequest) -> Result<KvReply, KvError> {
-        match request {
-            KvRequest::Read(round) => self.0.read(&round),
-            KvRequest::Commit(commit) => self.0.commit(*commit).map(KvReply::Committed),
-            KvRequest::Sync { up_to } => self.0.sync(up_to).map(KvReply::Durable),
-        }
-    }
-}
-
-/// The page files as the host sees them.
-struct LocalPages(Arc<DiskPages>);
-
-impl PageStore for LocalPages {
-    fn perform(&self, request: PageRequest) -> Result<PageReply, PageError> {
-        let pages = &self.0;
-        match request {
-            PageRequest::Append(draft) => {
-                pages.append(draft).map(|physical| PageReply::Appended { physical })
-            }
-            PageRequest::Read { segment, offset, len } => {
-                pages.read(segment, offset, len).map(PageReply::Data)
-            }
-            PageRequest::Verify { segment } => {
-                pages.verify(segment).map(|len| PageReply::Verified { len })
-            }
-            PageRequest::Delete { segments } => {
-                pages.delete(&segments).map(|()| PageReply::Deleted)
-            }
-            PageRequest::List { after, limit } => Ok(PageReply::Listed(pages.list(after, limit))),
-            PageRequest::Space => pages.space().map(PageReply::Space),
-        }
-    }
-
-    fn try_perform(&self, request: &PageRequest) -> Option<Result<PageReply, PageError>> {
-        match *request {
-            PageRequest::Read { segment, offset, len } => {
-                let read = self.0.try_read(segment, offset, len)?;
-                Some(read.map(PageReply::Data))
-            }
-            PageRequest::Space => Some(self.0.space().map(PageReply::Space)),
-            _ => None,
-        }
     }
 }

@@ -15,6 +15,7 @@
 //! Tests: the mounted tests in `fuse-bin/tests`.
 
 mod clock;
+mod local;
 mod notices;
 mod pool;
 mod stores;
@@ -69,6 +70,12 @@ enum Work<R> {
     Report(Report),
 }
 
+/// What a thread does itself.
+enum Own {
+    Kv(KvRequest),
+    Page(PageRequest),
+}
+
 type Works<R> = SmallVec<[Work<R>; 4]>;
 type Done = SmallVec<[(EffectId, Completion); 4]>;
 
@@ -96,32 +103,29 @@ impl<R: Respond> Host<R> {
     /// Hands a request of the kernel in and performs what follows from it on this thread.
     pub fn request(&self, request: Request, respond: R) {
         let label = Label::of(&request.op);
-        let work = self.turn(|inner, now| {
+        self.run(|inner, now| {
             let id = inner.next_request();
             inner.machine.handle_request(now, id, request);
             Some((id, Waiter::kernel(respond, label, now)))
         });
-        self.perform(work);
     }
 
     /// Hands in a request that expects no answer (forget, interrupt).
     pub fn tell(&self, op: Operation) {
-        let work = self.turn(|inner, now| {
+        self.run(|inner, now| {
             inner.tell(now, op);
             None
         });
-        self.perform(work);
     }
 
     /// Asks the machine on behalf of the host; the answer arrives on the channel.
     pub fn ask(&self, control: Control) -> Receiver<Answer> {
         let (send, answer) = bounded(1);
-        let work = self.turn(|inner, now| {
+        self.run(|inner, now| {
             let id = inner.next_request();
             inner.machine.handle_control(now, id, control);
             Some((id, Waiter::Control(send)))
         });
-        self.perform(work);
         answer
     }
 
@@ -140,33 +144,17 @@ impl<R: Respond> Host<R> {
         self.pool.stop();
     }
 
-    /// One visit to the machine: feeds it and takes everything out.
-    fn turn(
-        &self,
-        feed: impl FnOnce(&mut Inner<R>, Now) -> Option<(RequestId, Waiter<R>)>,
-    ) -> Works<R> {
-        let mut inner = self.inner.lock();
-        let mut own = feed(&mut inner, clock::now());
-        let work = inner.drain(&mut own);
-        if let Some((id, waiter)) = own {
-            inner.waiting.insert(id, waiter);
-        }
-        let sooner = self.timer.aim(inner.machine.poll_timeout());
-        drop(inner);
-        if sooner {
-            self.timer.program();
-        }
-        work
-    }
-
-    /// Performs effects until nothing is left that this thread can do.
-    fn perform(&self, mut work: Works<R>) {
+    /// Hands an input in and performs what follows from it, until nothing is left that this thread can do.
+    fn run(&self, feed: impl FnOnce(&mut Inner<R>, Now) -> Option<(RequestId, Waiter<R>)>) {
+        // One buffer for all rounds: what lies in it is large, and would be copied wherever it is passed.
+        let mut work = Works::new();
+        self.turn(&mut work, feed);
         while !work.is_empty() {
-            let (done, undo) = self.perform_round(work);
+            let (done, undo) = self.perform(&mut work);
             if done.is_empty() && undo.is_empty() {
                 return;
             }
-            work = self.turn(|inner, now| {
+            self.turn(&mut work, |inner, now| {
                 for (id, completion) in done {
                     inner.machine.handle_completion(now, id, completion);
                 }
@@ -178,11 +166,30 @@ impl<R: Respond> Host<R> {
         }
     }
 
+    /// One visit to the machine: feeds it and takes everything out.
+    fn turn(
+        &self,
+        work: &mut Works<R>,
+        feed: impl FnOnce(&mut Inner<R>, Now) -> Option<(RequestId, Waiter<R>)>,
+    ) {
+        let mut inner = self.inner.lock();
+        let mut own = feed(&mut inner, clock::now());
+        inner.drain(&mut own, work);
+        if let Some((id, waiter)) = own {
+            inner.waiting.insert(id, waiter);
+        }
+        let sooner = self.timer.aim(inner.machine.poll_timeout());
+        drop(inner);
+        if sooner {
+            self.timer.program();
+        }
+    }
+
     /// Performs one batch: first what others wait for, then what this thread does itself.
-    fn perform_round(&self, work: Works<R>) -> (Done, Vec<Operation>) {
+    fn perform(&self, work: &mut Works<R>) -> (Done, Vec<Operation>) {
         let mut undo = Vec::new();
-        let mut own: SmallVec<[Work<R>; 4]> = SmallVec::new();
-        for item in work {
+        let mut own: SmallVec<[(EffectId, Own); 4]> = SmallVec::new();
+        for item in work.drain(..) {
             match item {
                 Work::Reply(waiter, reply) => undo.extend(waiter.reply(reply)),
                 Work::Answer(waiter, answer) => waiter.answer(*answer),
@@ -192,20 +199,20 @@ impl<R: Respond> Host<R> {
                 }
                 Work::Notify(notification) => self.notices.push(notification),
                 Work::Report(report) => log(&report),
-                item @ (Work::Kv(..) | Work::Page(..)) => own.push(item),
+                Work::Kv(id, request) => own.push((id, Own::Kv(request))),
+                Work::Page(id, request) => own.push((id, Own::Page(request))),
             }
         }
         let mut done = Done::new();
-        for item in own {
-            match item {
-                Work::Kv(id, request) => {
+        for (id, request) in own {
+            match request {
+                Own::Kv(request) => {
                     done.push((id, Completion::Kv(self.stores.kv.perform(request))));
                 }
-                Work::Page(id, request) => match self.stores.pages.try_perform(&request) {
+                Own::Page(request) => match self.stores.pages.try_perform(&request) {
                     Some(result) => done.push((id, Completion::Page(result))),
                     None => self.pool.submit(Job::Page(id, request)),
                 },
-                _ => {}
             }
         }
         (done, undo)
@@ -213,20 +220,18 @@ impl<R: Respond> Host<R> {
 
     /// A job of the pool is finished.
     fn complete(&self, id: EffectId, completion: Completion) {
-        let work = self.turn(|inner, now| {
+        self.run(|inner, now| {
             inner.machine.handle_completion(now, id, completion);
             None
         });
-        self.perform(work);
     }
 
     /// The time the machine named has come.
     fn expire(&self) {
-        let work = self.turn(|inner, now| {
+        self.run(|inner, now| {
             inner.machine.handle_timeout(now);
             None
         });
-        self.perform(work);
     }
 }
 
@@ -243,8 +248,7 @@ impl<R: Respond> Inner<R> {
     }
 
     /// Takes every effect out and pairs answers with their waiters.
-    fn drain(&mut self, own: &mut Option<(RequestId, Waiter<R>)>) -> Works<R> {
-        let mut work = Works::new();
+    fn drain(&mut self, own: &mut Option<(RequestId, Waiter<R>)>, work: &mut Works<R>) {
         while let Some(effect) = self.machine.poll_effect() {
             match effect {
                 Effect::Reply { request, reply, point: _ } => {
@@ -263,7 +267,6 @@ impl<R: Respond> Inner<R> {
                 Effect::Report(report) => work.push(Work::Report(report)),
             }
         }
-        work
     }
 
     /// Who waits for `id`: the request just handed in, one enlisted earlier, or nobody.

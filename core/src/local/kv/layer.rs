@@ -65,6 +65,8 @@ pub(super) type Chain = SmallVec<[(Version, Entry); 1]>;
 
 /// Estimate of what one key costs beyond its bytes.
 const KEY_OVERHEAD: usize = 160;
+/// Chains shorter than this are not worth a look at what of them is still needed.
+const CHAIN_MIN: usize = if cfg!(test) { 2 } else { 8 };
 
 /// What consecutive commits wrote.
 pub(super) struct Layer {
@@ -75,11 +77,16 @@ pub(super) struct Layer {
     last: Version,
     dirty: bool,
     bytes: usize,
+    /// How many commits stay readable behind the newest one.
+    window: u64,
+    /// Versions below may lack states of keys that have changed since.
+    horizon: Version,
 }
 
 impl Layer {
-    /// An empty layer on top of the state at `after`.
-    pub(super) fn new(after: Version) -> Layer {
+    /// An empty layer on top of the state at `after`, in which at least the last `window` commits can be
+    /// read.
+    pub(super) fn new(after: Version, window: u64) -> Layer {
         Layer {
             keys: BTreeMap::new(),
             clears: RangeVersions::default(),
@@ -87,7 +94,14 @@ impl Layer {
             last: after,
             dirty: false,
             bytes: 0,
+            window,
+            horizon: Version(0),
         }
+    }
+
+    /// Whether the layer still knows its keys as they were at `version`.
+    pub(super) fn reaches_back_to(&self, version: Version) -> bool {
+        version >= self.horizon.min(self.last)
     }
 
     /// The version of the newest commit in it, or of the state below if there is none.
@@ -173,8 +187,13 @@ impl Layer {
     /// [`Layer::lookup`] with the chain in hand.
     pub(super) fn slot(&self, key: &[u8], chain: &Chain, at: Version) -> Slot {
         let cleared = self.clears.newest(key, at);
-        let n = chain.partition_point(|(version, _)| *version <= at);
-        match n.checked_sub(1).map(|i| &chain[i]) {
+        // Most reads want the newest state, and the chains of hot keys are long.
+        let newest = chain.last().filter(|(version, _)| *version <= at);
+        let entry = newest.or_else(|| {
+            let n = chain.partition_point(|(version, _)| *version <= at);
+            n.checked_sub(1).map(|i| &chain[i])
+        });
+        match entry {
             Some((version, entry)) if cleared.is_none_or(|c| c <= *version) => entry.to_slot(),
             _ if cleared.is_some() => Slot::Absent,
             _ => Slot::Untouched,
@@ -220,6 +239,12 @@ impl Layer {
                 len
             }
             Some(_) => {
+                let oldest = Version(version.0.saturating_sub(self.window));
+                let dropped = prune(chain, oldest);
+                if dropped > 0 {
+                    self.horizon = oldest;
+                    self.bytes = self.bytes.saturating_sub(dropped);
+                }
                 chain.push((version, entry));
                 size_of::<(Version, Entry)>() + len
             }
@@ -250,6 +275,16 @@ impl Layer {
             }
         }
     }
+}
+
+/// Drops what nobody who reads at `oldest` or later can see, once that is half of a chain. Returns how
+/// many bytes that was.
+fn prune(chain: &mut Chain, oldest: Version) -> usize {
+    if chain.len() < CHAIN_MIN || chain[chain.len() / 2].0 > oldest {
+        return 0;
+    }
+    let dead = chain.partition_point(|(version, _)| *version <= oldest) - 1;
+    chain.drain(..dead).map(|(_, entry)| size_of::<(Version, Entry)>() + entry.len()).sum()
 }
 
 /// Adds an operand after others; two of the same kind and length become one.

@@ -138,7 +138,7 @@ pub fn replay<M: Medium>(medium: &M, durable: Version) -> Result<Replayed, Mediu
     let mut numbers = medium.list()?;
     numbers.sort_unstable();
     let next_file = numbers.last().map_or(0, |last| last + 1);
-    let mut replayed = Replayed { layer: Layer::new(durable), next_file, mark: None };
+    let mut replayed = Replayed { layer: Layer::new(durable, 0), next_file, mark: None };
     for number in numbers {
         let file = medium.open(number)?;
         let len = file.len()?;

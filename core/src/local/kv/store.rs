@@ -27,11 +27,20 @@ pub struct StoreLimits {
     pub generations: usize,
     /// Bytes of layers kept for them.
     pub history: usize,
+    /// Commits behind the newest one that can be read for certain. Memory that is overwritten over and
+    /// over is bounded by this, not by the number of commits.
+    pub window: u64,
 }
 
 impl Default for StoreLimits {
     fn default() -> StoreLimits {
-        StoreLimits { soft: 32 << 20, hard: 128 << 20, generations: 8, history: 16 << 20 }
+        StoreLimits {
+            soft: 32 << 20,
+            hard: 128 << 20,
+            generations: 8,
+            history: 16 << 20,
+            window: 16 << 10,
+        }
     }
 }
 
@@ -143,7 +152,7 @@ impl<S: Snapshot> Store<S> {
         let file = start.log_file;
         Store {
             limits,
-            active: Layer::new(version),
+            active: Layer::new(version, limits.window),
             frozen: None,
             flushing: false,
             history: VecDeque::from([Generation { snapshot, version, above: None }]),
@@ -187,9 +196,14 @@ impl<S: Snapshot> Store<S> {
         self.history.front().map_or(self.last(), |oldest| oldest.version)
     }
 
+    /// Roughly the memory that commits since the last flush take.
+    pub(super) fn active_bytes(&self) -> usize {
+        self.active.bytes()
+    }
+
     /// Whether a commit may come now.
     pub fn admission(&self) -> Admission {
-        match self.active.bytes() {
+        match self.active_bytes() {
             bytes if bytes >= self.limits.hard && self.failed.is_none() && !self.full => {
                 Admission::Wait
             }
@@ -229,6 +243,10 @@ impl<S: Snapshot> Store<S> {
         let active_from = self.frozen.as_ref().map_or(self.flushed(), |frozen| frozen.last());
         let below = Below { snapshot: generation.snapshot.clone(), layer: layer.clone(), version };
         let active = (newest && version > active_from).then_some(&self.active);
+        let layers = below.layer.as_deref().into_iter().chain(active);
+        if !layers.into_iter().all(|layer| layer.reaches_back_to(version)) {
+            return Err(KvError::TooOld);
+        }
         Ok(View::new(below, active, reads))
     }
 
@@ -305,7 +323,7 @@ impl<S: Snapshot> Store<S> {
             if !self.active.is_dirty() {
                 return None;
             }
-            let next = Layer::new(self.active.last());
+            let next = Layer::new(self.active.last(), self.limits.window);
             self.frozen = Some(Arc::new(core::mem::replace(&mut self.active, next)));
             // Later records go into a new file, so that this layer's can go with it.
             self.log.frozen_file = self.log.file;

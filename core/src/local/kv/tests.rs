@@ -22,6 +22,9 @@ use std::rc::Rc;
 
 type Rows = BTreeMap<Key, Value>;
 
+/// Commits that stay readable.
+const WINDOW: u64 = 3;
+
 /// An engine that is a map.
 #[derive(Default)]
 struct MapEngine {
@@ -359,7 +362,10 @@ impl World {
     fn check(&self, version: Version, what: Read, check: impl FnOnce(&Values)) {
         let round = ReadRound { at: Some(version), reads: vec![what] };
         match read(self, &round) {
-            Err(KvError::TooOld) => assert!(version < self.store.borrow().oldest()),
+            Err(KvError::TooOld) => {
+                let behind = self.at(0).0 - version.0;
+                assert!(version < self.store.borrow().oldest() || behind > WINDOW);
+            }
             Ok((v, values)) => {
                 assert!(version >= self.store.borrow().oldest());
                 assert_eq!((v, values.len()), (version, 1));
@@ -524,7 +530,7 @@ fn started(
     engine.full.set(false);
     let snapshot = engine.apply(&start.batch).unwrap();
     log::remove_below(logs, u32::MAX).unwrap();
-    let limits = StoreLimits { generations, ..StoreLimits::default() };
+    let limits = StoreLimits { generations, window: WINDOW, ..StoreLimits::default() };
     (Store::new(snapshot, &start, limits), start.batch.version())
 }
 
@@ -687,4 +693,30 @@ fn a_log_with_a_missing_file_ends_before_the_gap() {
     world.logs.remove(world.logs.list().unwrap()[0]).unwrap();
     assert_eq!(log::replay(&world.logs, world.first).unwrap().last(), world.first);
     assert_eq!(log::replay(&world.logs, first).unwrap().last(), second, "the engine has the rest");
+}
+
+/// A hot key must not cost memory for each commit, nor lose what a reader of the window can ask for.
+#[test]
+fn versions_that_nobody_can_read_are_dropped() {
+    let world = World::new(1);
+    let mut bytes = Vec::new();
+    for n in 0..200u64 {
+        let value = Bytes::copy_from_slice(&n.to_le_bytes());
+        let set = Mutation::Set { key: Key::new(b"hot"), value };
+        let request = CommitRequest { mutations: vec![set], ..CommitRequest::default() };
+        world.store.borrow_mut().commit(request).unwrap();
+        bytes.push(world.store.borrow().active_bytes());
+    }
+    assert!(bytes[199] <= bytes[2 * WINDOW as usize + 2], "{bytes:?}");
+    let last = world.store.borrow().last();
+    let at = |behind: u64| {
+        let at = Some(Version(last.0 - behind));
+        read(&world, &ReadRound { at, reads: vec![Read::Get(Key::new(b"hot"))] })
+    };
+    for behind in 0..=WINDOW {
+        let (_, values) = at(behind).unwrap();
+        let expected = Bytes::copy_from_slice(&(199 - behind).to_le_bytes());
+        assert_eq!(values, [Values::One(Some(expected))]);
+    }
+    assert_eq!(at(100).err(), Some(KvError::TooOld));
 }
