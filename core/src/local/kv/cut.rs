@@ -3,7 +3,7 @@
 //! Cuts are bounded, so that taking one from the active layer holds the lock shortly; a cut names the
 //! part of the range it covers and the scan goes on behind it.
 
-use super::layer::{Layer, Operand, Operands, append};
+use super::layer::{Chain, Layer, Operand, Operands, append, slot};
 use super::ranges::bounds;
 use crate::port::meta_kv::{Key, KeyRange, Value, Version};
 use alloc::vec::Vec;
@@ -97,9 +97,9 @@ impl Cut {
         }
         let keys = layer.keys().range::<[u8], _>(bounds(&cut.covered));
         let stopped = if reverse {
-            take(layer, keys.rev(), at, limits, &mut cut.entries)
+            take(keys.rev(), at, limits, &mut cut.entries)
         } else {
-            take(layer, keys, at, limits, &mut cut.entries)
+            take(keys, at, limits, &mut cut.entries)
         };
         if let Some(last) = stopped {
             let seen = if reverse {
@@ -189,15 +189,14 @@ pub(super) fn precedes(a: &[u8], b: &[u8], reverse: bool) -> bool {
 
 /// Collects slots until a limit is met; then the last key looked at.
 fn take<'a>(
-    layer: &Layer,
-    keys: impl Iterator<Item = (&'a Key, &'a super::layer::Chain)>,
+    keys: impl Iterator<Item = (&'a Key, &'a Chain)>,
     at: Version,
     limits: CutLimits,
     entries: &mut Vec<(Key, Slot)>,
 ) -> Option<Key> {
     let mut rows = 0;
     for (step, (key, chain)) in keys.enumerate() {
-        match layer.slot(key, chain, at) {
+        match slot(chain, at) {
             Slot::Untouched => {}
             Slot::Absent => entries.push((key.clone(), Slot::Absent)),
             slot => {

@@ -1,13 +1,14 @@
 //! A layer: what consecutive commits wrote, with every version of every key.
 //!
-//! A key's chain and the range clears that cover it are ordered by version; within one version the chain
-//! wins, because a clear replaces what its own commit wrote before it.
+//! A chain is the whole truth of its key: a range clear adds a tombstone to each chain in its range, and a
+//! chain that begins under older clears begins with a tombstone. So only keys without a chain ask the
+//! clears.
 
 use super::cut::Slot;
 use super::engine::Write;
 use super::ranges::{RangeVersions, bounds};
 use crate::port::meta_kv::{AtomicOp, Commit, Key, KeyRange, Mutation, Value, Version};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, btree_map};
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -145,13 +146,10 @@ impl Layer {
         for range in write_conflicts {
             self.bytes += self.guards.add(range, commit.version);
         }
-        // A range clear must undo what its own commit wrote before it.
-        let ranged = mutations.iter().any(|m| matches!(m, Mutation::ClearRange { .. }));
-        let mut touched: Vec<Key> = Vec::new();
         for mutation in mutations {
             let (key, entry) = match mutation {
                 Mutation::ClearRange { range } => {
-                    self.clear_range(commit.version, &range, &touched);
+                    self.clear_range(commit.version, &range);
                     continue;
                 }
                 Mutation::Set { key, value } => (key, Entry::Value(value)),
@@ -168,9 +166,6 @@ impl Layer {
                     (key, Entry::Value(stamped(&value, stamp_at, commit)))
                 }
             };
-            if ranged {
-                touched.push(key.clone());
-            }
             self.put(key, commit.version, entry);
         }
     }
@@ -178,25 +173,9 @@ impl Layer {
     /// What the layer says about a key as of a version.
     pub(super) fn lookup(&self, key: &[u8], at: Version) -> Slot {
         match self.keys.get(key) {
-            Some(chain) => self.slot(key, chain, at),
+            Some(chain) => slot(chain, at),
             None if self.clears.newest(key, at).is_some() => Slot::Absent,
             None => Slot::Untouched,
-        }
-    }
-
-    /// [`Layer::lookup`] with the chain in hand.
-    pub(super) fn slot(&self, key: &[u8], chain: &Chain, at: Version) -> Slot {
-        let cleared = self.clears.newest(key, at);
-        // Most reads want the newest state, and the chains of hot keys are long.
-        let newest = chain.last().filter(|(version, _)| *version <= at);
-        let entry = newest.or_else(|| {
-            let n = chain.partition_point(|(version, _)| *version <= at);
-            n.checked_sub(1).map(|i| &chain[i])
-        });
-        match entry {
-            Some((version, entry)) if cleared.is_none_or(|c| c <= *version) => entry.to_slot(),
-            _ if cleared.is_some() => Slot::Absent,
-            _ => Slot::Untouched,
         }
     }
 
@@ -214,12 +193,10 @@ impl Layer {
     /// The newest state of each key that has one of its own, ascending.
     pub(super) fn writes(&self) -> impl Iterator<Item = (&Key, Write<'_>)> + '_ {
         self.keys.iter().filter_map(|(key, chain)| {
-            let (version, entry) = chain.last()?;
-            if self.clears.newest(key, self.last).is_some_and(|c| c > *version) {
-                return None;
-            }
-            let write = match entry {
+            let write = match &chain.last()?.1 {
                 Entry::Value(value) => Write::Set(value),
+                // The range clears come first and take these along.
+                Entry::Tombstone if self.clears.newest(key, self.last).is_some() => return None,
                 Entry::Tombstone => Write::Clear,
                 Entry::Operands(operands) => Write::Merge(operands),
             };
@@ -229,16 +206,28 @@ impl Layer {
 
     fn put(&mut self, key: Key, version: Version, entry: Entry) {
         let len = entry.len();
-        let key_len = key.len();
-        let chain = self.keys.entry(key).or_default();
-        let grown = match chain.last_mut() {
-            Some((last, old)) if *last == version => {
-                let replaced = old.len();
-                *old = entry;
-                self.bytes = self.bytes.saturating_sub(replaced);
-                len
+        let mut chain = match self.keys.entry(key) {
+            btree_map::Entry::Occupied(chain) => chain,
+            btree_map::Entry::Vacant(place) => {
+                self.bytes += KEY_OVERHEAD + place.key().len() + len;
+                let cleared = self.clears.first(place.key()).filter(|cleared| *cleared < version);
+                let mut chain = Chain::new();
+                if let Some(cleared) = cleared {
+                    self.bytes += size_of::<(Version, Entry)>();
+                    chain.push((cleared, Entry::Tombstone));
+                }
+                chain.push((version, entry));
+                place.insert(chain);
+                return;
             }
-            Some(_) => {
+        };
+        let chain = chain.get_mut();
+        match chain.last_mut() {
+            Some((last, old)) if *last == version => {
+                self.bytes = self.bytes.saturating_sub(old.len());
+                *old = entry;
+            }
+            _ => {
                 let oldest = Version(version.0.saturating_sub(self.window));
                 let dropped = prune(chain, oldest);
                 if dropped > 0 {
@@ -246,19 +235,28 @@ impl Layer {
                     self.bytes = self.bytes.saturating_sub(dropped);
                 }
                 chain.push((version, entry));
-                size_of::<(Version, Entry)>() + len
+                self.bytes += size_of::<(Version, Entry)>();
             }
-            None => {
-                chain.push((version, entry));
-                KEY_OVERHEAD + key_len + len
-            }
-        };
-        self.bytes += grown;
+        }
+        self.bytes += len;
     }
 
-    fn clear_range(&mut self, version: Version, range: &KeyRange, touched: &[Key]) {
-        for key in touched.iter().filter(|key| range.contains(key)) {
-            self.put(key.clone(), version, Entry::Tombstone);
+    fn clear_range(&mut self, version: Version, range: &KeyRange) {
+        if range.is_empty() {
+            return;
+        }
+        for (_, chain) in self.keys.range_mut::<[u8], _>(bounds(range)) {
+            match chain.last_mut() {
+                Some((last, entry)) if *last == version => {
+                    self.bytes = self.bytes.saturating_sub(entry.len());
+                    *entry = Entry::Tombstone;
+                }
+                Some((_, Entry::Tombstone)) => {}
+                _ => {
+                    chain.push((version, Entry::Tombstone));
+                    self.bytes += size_of::<(Version, Entry)>();
+                }
+            }
         }
         self.bytes += self.clears.add(range, version);
     }
@@ -275,6 +273,17 @@ impl Layer {
             }
         }
     }
+}
+
+/// What a chain says as of a version. Most reads want the newest state, and the chains of hot keys are
+/// long.
+pub(super) fn slot(chain: &Chain, at: Version) -> Slot {
+    let newest = chain.last().filter(|(version, _)| *version <= at);
+    let entry = newest.or_else(|| {
+        let n = chain.partition_point(|(version, _)| *version <= at);
+        n.checked_sub(1).map(|i| &chain[i])
+    });
+    entry.map_or(Slot::Untouched, |(_, entry)| entry.to_slot())
 }
 
 /// Drops what nobody who reads at `oldest` or later can see, once that is half of a chain. Returns how

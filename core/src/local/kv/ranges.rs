@@ -45,6 +45,12 @@ impl RangeVersions {
         n.checked_sub(1).map(|i| versions[i])
     }
 
+    /// The oldest version that wrote `key`.
+    pub(super) fn first(&self, key: &[u8]) -> Option<Version> {
+        let (_, versions) = self.segments.range::<[u8], _>(up_to(key)).next_back()?;
+        versions.first().copied()
+    }
+
     /// Whether any part of `range` was written above `version`.
     pub(super) fn written_after(&self, range: &KeyRange, version: Version) -> bool {
         let newer = |versions: &Versions| versions.last().is_some_and(|v| *v > version);
