@@ -6,11 +6,12 @@
 
 use bytes::Bytes;
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 use vellum::host::{Host, Respond, Stores};
 use vellum_core::client::{Client, ClientConfig};
-use vellum_core::id::{Handle, Ino};
+use vellum_core::id::{Handle, Ino, RequestId};
 use vellum_core::port::control::{Control, FormatOptions};
 use vellum_core::port::kernel::{Caller, OpenFlags, Operation, Reply, Request, WriteFlags};
 use vellum_drivers::volume::{fresh_hash_key, fresh_session};
@@ -48,6 +49,8 @@ const ROWS: &[(&str, Row)] = &[
 /// A mounted machine and a way to wait for its answers.
 struct World {
     host: Arc<Host<Slot>>,
+    /// The id of the next request.
+    asked: AtomicU64,
 }
 
 thread_local! {
@@ -85,13 +88,14 @@ impl World {
         };
         host.ask(Control::Format(options)).recv().expect("formatted");
         host.ask(Control::Mount).recv().expect("mounted");
-        World { host }
+        World { host, asked: AtomicU64::new(2) }
     }
 
     fn ask(&self, op: Operation) -> Reply {
         let (send, receive) = mpsc::channel();
         let caller = Caller { uid: 0, gid: 0, pid: 1 };
-        self.host.request(Request { caller, op }, Slot(send, std::thread::current().id()));
+        let id = RequestId(self.asked.fetch_add(2, Ordering::Relaxed));
+        self.host.request(id, Request { caller, op }, Slot(send, std::thread::current().id()));
         let here = ANSWER.with(|slot| slot.borrow_mut().take());
         here.unwrap_or_else(|| receive.recv().expect("an answer"))
     }

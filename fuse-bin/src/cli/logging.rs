@@ -5,7 +5,6 @@ use clap::ValueEnum;
 use std::fs::OpenOptions;
 use std::path::Path;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::UtcTime;
 use tracing_subscriber::layer::SubscriberExt;
@@ -64,9 +63,7 @@ where
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    // The transport reports every interrupted caller as an error.
-    let targets = Targets::new().with_default(level).with_target("fuser", LevelFilter::OFF);
-    let registry = tracing_subscriber::registry().with(targets);
+    let registry = tracing_subscriber::registry().with(level);
     let timer = UtcTime::rfc_3339();
     let layer = tracing_subscriber::fmt::layer().with_timer(timer).with_writer(writer);
     // A second start in one process (a test) keeps the first.

@@ -1,23 +1,33 @@
-//! The kernel's FUSE protocol and [`vellum_core::port::kernel`], mapped to each other.
+//! The kernel's FUSE protocol over /dev/fuse, and [`vellum_core::port::kernel`], mapped to each other.
 //!
-//! Owns: the mount itself, the threads that read the kernel's queue, the wire format (through `fuser`).
+//! Owns: the mount itself, the threads that read the kernel's queue, the wire format.
 //! Never does: a decision about a file.
 //!
-//! Invariants: every request is answered exactly once; what an answer hands out and the kernel does not
-//! take (entries that do not fit) is given back to the machine.
+//! - `abi` is the kernel's header, `decode` and `encode` are pure functions between its bytes and the
+//!   machine's requests and replies, `init` settles what both sides can do;
+//! - `device` makes the system calls, `buffer` holds what comes in, `session` reads and answers,
+//!   `notify` tells the kernel what it did not ask for;
+//! - `attach`, `mount` and `unmount` make mounts and end them, `mountinfo` finds them.
 //!
-//! Limits of the transport: interrupts do not arrive, a reply that could not be delivered is not
-//! reported, and the birth time is not asked for. See `docs/` and ADRs for what follows.
+//! Invariants: every request is answered exactly once, on the descriptor it came from; what an answer
+//! hands out and the kernel does not take (entries that do not fit, an answer that nobody waits for any
+//! more) is given back to the machine; no bytes from the kernel make it panic.
 //!
-//! Tests: `fuse/attr.rs`, and the mounted tests in `fuse-bin/tests`.
+//! Tests: beside the code, and the mounted tests in `fuse-bin/tests`.
 
-mod attr;
-mod kernel;
+mod abi;
+mod attach;
+mod buffer;
+mod decode;
+mod device;
+mod encode;
+mod init;
 mod mount;
 pub mod mountinfo;
-mod reply;
+mod notify;
+mod session;
 mod unmount;
 
 pub use mount::{MountError, MountSpec, Mounted, Unmounter, user_may_allow_other};
-pub use reply::Pending;
+pub use session::Pending;
 pub use unmount::{Unmount, unmount};

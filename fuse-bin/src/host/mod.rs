@@ -57,7 +57,8 @@ pub struct Host<R> {
 struct Inner<R> {
     machine: Client,
     waiting: HashMap<RequestId, Waiter<R>>,
-    last_request: u64,
+    /// The id of the host's last request of its own. Odd: the kernel's are even.
+    last_own: u64,
 }
 
 /// What a thread took out of the machine and performs after unlocking.
@@ -87,7 +88,7 @@ impl<R: Respond> Host<R> {
     pub fn start(machine: Client, stores: Stores) -> std::io::Result<Arc<Host<R>>> {
         let (pool, pool_ends) = Pool::new();
         let (timer, timer_end) = Timer::new()?;
-        let inner = Inner { machine, waiting: HashMap::new(), last_request: 0 };
+        let inner = Inner { machine, waiting: HashMap::new(), last_own: 1 };
         let host = Arc::new(Host {
             inner: Mutex::new(inner),
             stores,
@@ -100,17 +101,41 @@ impl<R: Respond> Host<R> {
         Ok(host)
     }
 
-    /// Hands a request of the kernel in and performs what follows from it on this thread.
-    pub fn request(&self, request: Request, respond: R) {
+    /// Hands a request of the kernel in and performs what follows from it on this thread. Its id is even,
+    /// and of no other request under way.
+    pub fn request(&self, id: RequestId, request: Request, respond: R) {
         let label = Label::of(&request.op);
         self.run(|inner, now| {
-            let id = inner.next_request();
             inner.machine.handle_request(now, id, request);
             Some((id, Waiter::kernel(respond, label, now)))
         });
     }
 
-    /// Hands in a request that expects no answer (forget, interrupt).
+    /// Asks the machine on behalf of a request of the kernel, which is answered [`Reply::Done`] or with the
+    /// error.
+    pub fn ask_for(&self, id: RequestId, control: Control, respond: R) {
+        let label = Label::control();
+        self.run(|inner, now| {
+            inner.machine.handle_control(now, id, control);
+            Some((id, Waiter::kernel(respond, label, now)))
+        });
+    }
+
+    /// Tells the machine that the caller of a request got a signal. False when nobody waits for an answer
+    /// to it: it was answered, or has not been handed in yet.
+    pub fn interrupt(&self, target: RequestId) -> bool {
+        let mut known = false;
+        self.run(|inner, now| {
+            known = inner.waiting.contains_key(&target);
+            if known {
+                inner.tell(now, Operation::Interrupt { target });
+            }
+            None
+        });
+        known
+    }
+
+    /// Hands in a request that expects no answer (forget).
     pub fn tell(&self, op: Operation) {
         self.run(|inner, now| {
             inner.tell(now, op);
@@ -122,7 +147,7 @@ impl<R: Respond> Host<R> {
     pub fn ask(&self, control: Control) -> Receiver<Answer> {
         let (send, answer) = bounded(1);
         self.run(|inner, now| {
-            let id = inner.next_request();
+            let id = inner.own_request();
             inner.machine.handle_control(now, id, control);
             Some((id, Waiter::Control(send)))
         });
@@ -192,7 +217,7 @@ impl<R: Respond> Host<R> {
         for item in work.drain(..) {
             match item {
                 Work::Reply(waiter, reply) => undo.extend(waiter.reply(reply)),
-                Work::Answer(waiter, answer) => waiter.answer(*answer),
+                Work::Answer(waiter, answer) => undo.extend(waiter.answer(*answer)),
                 Work::Kv(id, request @ KvRequest::Sync { .. }) => self.pool.sync(id, request),
                 Work::Page(id, request) if !self.stores.may_be_instant(&request) => {
                     self.pool.submit(Job::Page(id, request));
@@ -236,14 +261,14 @@ impl<R: Respond> Host<R> {
 }
 
 impl<R: Respond> Inner<R> {
-    fn next_request(&mut self) -> RequestId {
-        self.last_request += 1;
-        RequestId(self.last_request)
+    fn own_request(&mut self) -> RequestId {
+        self.last_own += 2;
+        RequestId(self.last_own)
     }
 
     /// Hands in an operation whose answer, if it has one, nobody waits for.
     fn tell(&mut self, now: Now, op: Operation) {
-        let id = self.next_request();
+        let id = self.own_request();
         self.machine.handle_request(now, id, Request { caller: Caller::default(), op });
     }
 

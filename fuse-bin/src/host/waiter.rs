@@ -1,7 +1,6 @@
 //! Who waits for an answer of the machine, and how it gets it.
 
 use super::clock;
-use bytes::Bytes;
 use crossbeam_channel::Sender;
 use std::time::Duration;
 use vellum_core::id::Ino;
@@ -44,12 +43,14 @@ impl<R: Respond> Waiter<R> {
     }
 
     /// Passes an answer on. Nobody may be listening any more.
-    pub(super) fn answer(self, answer: Answer) {
-        match self {
-            Waiter::Control(send) => drop(send.send(answer)),
-            Waiter::Kernel { .. } => {
-                unreachable!("a kernel request was answered by a control answer")
+    pub(super) fn answer(self, answer: Answer) -> Vec<Operation> {
+        match (self, answer) {
+            (Waiter::Control(send), answer) => {
+                let _ = send.send(answer);
+                Vec::new()
             }
+            (kernel, Answer::Failed(error)) => kernel.reply(Reply::Error(error)),
+            (kernel, _) => kernel.reply(Reply::Done),
         }
     }
 }
@@ -58,13 +59,23 @@ impl<R: Respond> Waiter<R> {
 pub(super) struct Label {
     op: &'static str,
     ino: Ino,
-    name: Option<Bytes>,
+    /// As much of the name as there is room for: sharing it would cost an allocation for each request.
+    name: [u8; NAME_MAX],
+    name_len: usize,
 }
 
+/// Bytes of a name that are logged.
+const NAME_MAX: usize = 40;
+
 impl Label {
+    /// Of a request of the kernel that becomes one to the host.
+    pub(super) fn control() -> Label {
+        Label { op: "syncfs", ino: Ino(0), name: [0; NAME_MAX], name_len: 0 }
+    }
+
     pub(super) fn of(op: &Operation) -> Label {
         use Operation as O;
-        let (op, ino, name) = match op {
+        let (op, ino, of) = match op {
             O::Lookup { parent, name } => ("lookup", *parent, Some(name)),
             O::Forget { .. } => ("forget", Ino(0), None),
             O::GetAttr { ino, .. } => ("getattr", *ino, None),
@@ -99,7 +110,11 @@ impl Label {
             O::RemoveXattr { ino, name } => ("removexattr", *ino, Some(name)),
             O::Interrupt { .. } => ("interrupt", Ino(0), None),
         };
-        Label { op, ino, name: name.cloned() }
+        let of = of.map_or(&[][..], |name| name);
+        let name_len = of.len().min(NAME_MAX);
+        let mut name = [0; NAME_MAX];
+        name[..name_len].copy_from_slice(&of[..name_len]);
+        Label { op, ino, name, name_len }
     }
 
     fn log_if_slow(&self, since: Instant, reply: &Reply) {
@@ -107,7 +122,7 @@ impl Label {
         if took < SLOW {
             return;
         }
-        let name = self.name.as_deref().map(|n| n.escape_ascii().to_string()).unwrap_or_default();
+        let name = self.name[..self.name_len].escape_ascii().to_string();
         let result = match reply {
             Reply::Error(error) => format!("{error:?}"),
             _ => "ok".to_string(),

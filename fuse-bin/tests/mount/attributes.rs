@@ -7,6 +7,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 const NOBODY: u32 = 65534;
 
@@ -33,6 +34,24 @@ fn utimens_stores_nanoseconds_of_any_century() {
             assert_eq!((meta.atime(), meta.atime_nsec()), (secs, nanos));
             assert_eq!((meta.mtime(), meta.mtime_nsec()), (secs + 7, nanos));
         }
+        m.remount();
+    }
+}
+
+// [S-TIME-3]
+#[test]
+fn the_birth_time_is_told_and_stays() {
+    let Some(mut m) = Mounted::new() else { return };
+    let path = m.path("f");
+    let before = SystemTime::now() - Duration::from_secs(1);
+    fs::write(&path, "x").expect("write");
+    let born = fs::metadata(&path).expect("stat").created().expect("a birth time");
+    assert!(born >= before && born <= SystemTime::now() + Duration::from_secs(1));
+    fs::write(&path, "longer").expect("write");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
+    fs::rename(&path, m.path("g")).expect("rename");
+    for _ in 0..2 {
+        assert_eq!(fs::metadata(m.path("g")).expect("stat").created().expect("a birth time"), born);
         m.remount();
     }
 }

@@ -171,6 +171,29 @@ fn an_unknown_option_or_verb_is_a_usage_error() {
         .exits_with(2);
 }
 
+// [S-MOUNT-6]
+#[test]
+fn a_user_without_privilege_mounts_for_himself() {
+    let Some(volume) = Volume::for_daemon() else { return };
+    fs::copy(env!("CARGO_BIN_EXE_vellum"), volume.beside("program")).expect("copy the program");
+    // Everybody may open the device where udev runs; here that is arranged, for this script only.
+    let script = r#"
+        mknod fuse c 10 229; chmod 666 fuse; mount --bind fuse /dev/fuse
+        mkdir mnt; chown 65534:65534 . mnt; export XDG_RUNTIME_DIR="$PWD"
+        nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+        nobody ./program mount -d --log-file log -o noexec,noatime volume mnt
+        nobody sh -c 'echo mine > mnt/f; cat mnt/f'
+        grep "vellum:$PWD/volume $PWD/mnt fuse.vellum rw,nosuid,nodev,noexec,noatime," /proc/self/mounts |
+            grep default_permissions > /dev/null
+        ls mnt 2>/dev/null && exit 3
+        nobody ./program umount mnt"#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-euc", script]).current_dir(volume.beside(""));
+    let said = command.succeeds();
+    assert!(said.starts_with("mounted ") && said.contains("\nmine\n"), "{said}");
+    volume.is_sound();
+}
+
 // [S-MOUNT-5]
 #[test]
 fn a_read_only_mount_refuses_changes() {
