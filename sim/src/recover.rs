@@ -192,9 +192,12 @@ fn check_contents(
         .filter(|(_, n)| n.attr.mode & S_IFMT == S_IFREG)
         .map(|(ino, _)| *ino)
         .collect();
+    let renamed = renamed(&start, changes, cut);
     let mut windows: BTreeMap<Ino, Window> = BTreeMap::new();
     for ino in &files {
-        let window = window(*ino, changes, epoch, cut);
+        let mut promises = promises(*ino, epoch);
+        promises.extend(renamed.iter().filter(|(whose, _)| whose == ino).map(|(_, asked)| *asked));
+        let window = window(*ino, changes, &promises, cut);
         windows.insert(*ino, window);
     }
     let mut mirror = start;
@@ -248,10 +251,9 @@ fn check_contents(
     Ok(())
 }
 
-fn window(ino: Ino, changes: &[Placed<'_>], epoch: &Epoch, cut: Place) -> Window {
+fn window(ino: Ino, changes: &[Placed<'_>], promises: &[Place], cut: Place) -> Window {
     let mut window = Window { least: 0, most: None, count: 0, matched: false, seen: false };
     let mut count = 0;
-    let promises = promises(ino, epoch);
     for change in changes.iter().filter(|c| content_changed(c) == Some(ino)) {
         let truncation = !matches!(change.record.op, Operation::Write { .. });
         if truncation && change.place > cut && window.most.is_none() {
@@ -277,6 +279,22 @@ fn promises(ino: Ino, epoch: &Epoch) -> Vec<Place> {
         }
     }
     promises
+}
+
+/// Files whose rename survived, with the moment at which it was asked for: what was written before came
+/// along.
+fn renamed(start: &Mirror, changes: &[Placed<'_>], cut: Place) -> Vec<(Ino, Place)> {
+    let mut mirror = start.clone();
+    let mut renamed = Vec::new();
+    for (index, change) in changes.iter().enumerate().filter(|(_, c)| c.place <= cut) {
+        if let Operation::Rename { parent, name, .. } = &change.record.op {
+            let source = mirror.node(*parent).and_then(|dir| mirror.found(dir, name));
+            let source = source.ok().flatten().and_then(|found| mirror.ino(found));
+            renamed.extend(source.map(|ino| (ino, change.record.asked)));
+        }
+        redo(&mut mirror, change, index);
+    }
+    renamed
 }
 
 /// The file whose content an operation changes.

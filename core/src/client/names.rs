@@ -11,7 +11,7 @@ use crate::meta::ops::create::{Create, Created, create};
 use crate::meta::ops::groups::{self, GROUP_SLOTS};
 use crate::meta::ops::lookup;
 use crate::meta::ops::remove::{Removed, rmdir, unlink};
-use crate::meta::ops::rename::{Rename, rename};
+use crate::meta::ops::rename::{EXCHANGE, Rename, rename};
 use crate::meta::ops::{link::link, load::load_file};
 use crate::meta::txn::transact;
 use crate::port::Point;
@@ -19,6 +19,7 @@ use crate::port::kernel::{
     Entry, OpenFlags, Operation, Reply, Request, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK,
     S_IFMT, S_IFREG, S_IFSOCK,
 };
+use crate::task::Cx;
 use alloc::collections::BTreeMap;
 use bytes::Bytes;
 use core::ops::Range;
@@ -345,8 +346,13 @@ impl Client {
         flags: u32,
     ) {
         let r = Rename { dir, name, new_dir, new_name, flags, now: self.now.wall };
+        let buffered = self.inodes.dirty_files().next().is_some();
         self.spawn(id, move |cx| async move {
-            let (result, point) = transact!(&cx, &mounted.volume, |txn| rename(txn, &r).await);
+            let settled = if buffered { settle_renamed(&cx, &mounted, &r).await } else { Ok(()) };
+            let (result, point) = match settled {
+                Ok(()) => transact!(&cx, &mounted.volume, |txn| rename(txn, &r).await),
+                Err(error) => (Err(error), Point::Step),
+            };
             done(move |client| client.removed(id, result.map(|renamed| renamed.replaced), point))
         });
     }
@@ -394,6 +400,20 @@ impl Client {
             })
         });
     }
+}
+
+/// What was written to a file before its rename comes before the rename: else a crash in between would
+/// put a file that lacks it in the place of the old one.
+async fn settle_renamed(cx: &Cx, mounted: &Mounted, r: &Rename) -> FsResult<()> {
+    let exchanged = (r.flags & EXCHANGE != 0).then_some((r.new_dir, &r.new_name));
+    for (dir, name) in [(r.dir, &r.name)].into_iter().chain(exchanged) {
+        let (found, _) = transact!(cx, &mounted.volume, |txn| lookup::lookup(txn, dir, name).await);
+        // Whatever is wrong with the names is for the rename to say.
+        if let Ok(Some((ino, _))) = found {
+            cx.settle(ino).await?;
+        }
+    }
+    Ok(())
 }
 
 fn node_mode(mode: u32) -> FsResult<u32> {

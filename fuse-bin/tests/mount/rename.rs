@@ -4,7 +4,7 @@ use crate::harness::{Mounted, fails, names, other_filesystem};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -164,4 +164,21 @@ fn a_rename_changes_the_change_time_of_what_it_moves() {
     thread::sleep(std::time::Duration::from_millis(20));
     fs::rename(m.path("f"), m.path("g")).expect("rename");
     assert!(ctime("g") > before);
+}
+
+// [S-RENAME-6]
+#[test]
+fn a_file_renamed_while_it_is_written_brings_its_bytes_along() {
+    let Some(mut m) = Mounted::by_daemon() else { return };
+    fs::write(m.path("old"), "old content").expect("write");
+    let mut new = File::create(m.path("new")).expect("create");
+    new.write_all(&[7; 100_000]).expect("write");
+    // Neither closed nor synced: what makes the rename durable brings the bytes along.
+    fs::rename(m.path("new"), m.path("old")).expect("rename");
+    File::open(m.root()).and_then(|root| root.sync_all()).expect("fsync of the directory");
+    m.kill();
+    drop(new);
+    m.mount_again();
+    assert!(fs::read(m.path("old")).expect("read") == [7; 100_000]);
+    assert_eq!(names(&m.root()), ["old"]);
 }
