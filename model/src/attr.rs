@@ -92,9 +92,11 @@ pub struct Attr {
 /// What a new node is given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct New {
-    /// Permission bits with the umask already taken off. `mkdir` ignores set-id bits in it, and a
-    /// symbolic link is always 0777, as on Linux.
+    /// Permission bits. `mkdir` ignores set-id bits in it, and a symbolic link is always 0777, as on
+    /// Linux.
     pub perm: u16,
+    /// Permission bits that are taken off, unless the directory has a default ACL.
+    pub umask: u16,
     /// The owner: the caller's file-system user.
     pub uid: u32,
     /// The caller's file-system group; a set-group-ID parent directory overrides it.
@@ -102,9 +104,9 @@ pub struct New {
 }
 
 impl New {
-    /// Owner 0, group 0 and these permissions.
+    /// Owner 0, group 0, no umask and these permissions.
     pub const fn perm(perm: u16) -> Self {
-        Self { perm, uid: 0, gid: 0 }
+        Self { perm, umask: 0, uid: 0, gid: 0 }
     }
 }
 

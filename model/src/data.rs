@@ -10,6 +10,7 @@ use crate::attr::{Caller, NodeId, Time};
 use crate::error::{Error, Result};
 use crate::fs::{Body, Fs};
 use crate::quirk::Quirk;
+use crate::xattr::CAPABILITY;
 
 /// Bytes of a chunk: the unit in which holes are known.
 pub(crate) const CHUNK: u64 = 4096;
@@ -159,12 +160,17 @@ impl Fs {
         self.data(id).map_err(|error| if error == Error::IsDir { Error::Invalid } else { error })
     }
 
-    /// What every change of contents does first: stamp, and drop set-id bits. Only for files.
+    /// What every change of contents does first: stamp, and drop file capabilities and set-id bits. Only
+    /// for files.
     fn modify(&mut self, id: NodeId, caller: Caller, now: Time) -> &mut Data {
         let drops = caller == Caller::Unprivileged && !self.has(Quirk::WriteKeepsSetId);
+        let keeps_capability = self.has(Quirk::WriteKeepsCapability);
         let node = self.node_mut(id);
         node.mtime = now;
         node.ctime = now;
+        if !keeps_capability {
+            node.xattrs.remove(CAPABILITY);
+        }
         if drops {
             node.drop_set_id();
         }

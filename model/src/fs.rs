@@ -10,6 +10,7 @@ use crate::attr::{Attr, Caller, Kind, New, NodeId, SetAttr, SetTime, Time};
 use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::quirk::Quirk;
+use crate::xattr::CAPABILITY;
 
 /// Bits of a permission word.
 pub(crate) const SET_UID: u16 = 0o4000;
@@ -176,6 +177,7 @@ impl Fs {
         if let Some(size) = set.size {
             self.resize(id, size, caller, now)?;
         }
+        let keeps_mask = self.has(Quirk::ChmodKeepsMask);
         let node = self.node_mut(id);
         let chown = set.chown || set.uid.is_some() || set.gid.is_some();
         node.uid = set.uid.unwrap_or(node.uid);
@@ -184,6 +186,12 @@ impl Fs {
             Some(perm) => node.perm = perm & PERM_BITS,
             None if chown && node.kind() != Kind::Dir => node.drop_set_id(),
             None => {}
+        }
+        if chown && node.kind() != Kind::Dir {
+            node.xattrs.remove(CAPABILITY);
+        }
+        if let Some(perm) = set.perm.filter(|_| !keeps_mask) {
+            node.chmod_acl(perm);
         }
         let times = set.atime != SetTime::Omit || set.mtime != SetTime::Omit;
         set.atime.apply(&mut node.atime, now);

@@ -15,6 +15,7 @@
 //! filesystem and compares every outcome, every attribute and the whole tree.
 #![forbid(unsafe_code)]
 
+mod acl;
 mod allowed;
 mod attr;
 mod check;

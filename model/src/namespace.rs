@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::acl;
 use crate::allowed::{Call, is_dots};
 use crate::attr::{Attr, DirEntry, Kind, New, NodeId, Time};
 use crate::data::Data;
@@ -126,18 +127,24 @@ impl Fs {
         }
     }
 
-    /// Makes a file that has no name yet (`O_TMPFILE`), opened once. [`Fs::link`] may name it.
+    /// Makes a file that has no name yet (`O_TMPFILE`), opened once. [`Fs::link`] may name it if it is
+    /// `nameable` (not `O_EXCL`).
     ///
     /// # Errors
     /// `NotDir`, and `NotFound` in a removed directory.
-    pub fn tmpfile(&mut self, parent: NodeId, new: New, now: Time) -> Result<Attr> {
+    pub fn tmpfile(
+        &mut self,
+        parent: NodeId,
+        nameable: bool,
+        new: New,
+        now: Time,
+    ) -> Result<Attr> {
         self.entries(parent)?;
         if self.node(parent)?.nlink == 0 {
             return Err(Error::NotFound);
         }
-        let new = self.inherit(parent, new)?;
-        let id = self.insert(Body::File(Data::default()), new, 0, now);
-        self.node_mut(id).nameable = true;
+        let id = self.give_birth(parent, Body::File(Data::default()), new, 0, now)?;
+        self.node_mut(id).nameable = nameable;
         self.open(id)?;
         self.getattr(id)
     }
@@ -212,19 +219,52 @@ impl Fs {
         rdev: u64,
         now: Time,
     ) -> Result<Attr> {
-        let new = self.inherit(parent, new)?;
-        let id = self.insert(body, new, rdev, now);
+        let id = self.give_birth(parent, body, new, rdev, now)?;
         self.node_mut(id).nlink = 1;
         self.entries_mut(parent).insert(name.to_vec(), id);
         self.stamp_entries(parent, now);
         self.getattr(id)
     }
 
-    /// The group of a set-group-ID directory goes to everything made in it.
-    fn inherit(&self, parent: NodeId, new: New) -> Result<New> {
+    /// A new node without a name, with what its directory hands down: the group of a set-group-ID
+    /// directory, and the default ACL, of which nobody gets more than `new` would give.
+    fn give_birth(
+        &mut self,
+        parent: NodeId,
+        body: Body,
+        mut new: New,
+        rdev: u64,
+        now: Time,
+    ) -> Result<NodeId> {
         let dir = self.node(parent)?;
-        let gid = if dir.perm & SET_GID != 0 { dir.gid() } else { new.gid };
-        Ok(New { gid, ..new })
+        if dir.perm & SET_GID != 0 {
+            new.gid = dir.gid();
+        }
+        let default = dir.acl(acl::DEFAULT).filter(|_| !self.has(Quirk::MakeForgetsDefaultAcl));
+        let (is_link, is_dir) =
+            (matches!(body, Body::Symlink(_)), matches!(body, Body::Dir { .. }));
+        let inherited = match default.clone() {
+            _ if is_link => None,
+            Some(acl) => {
+                let shown = acl.perm();
+                let acl = acl.chmod(new.perm & shown);
+                new.perm = new.perm & !0o777 | acl.perm();
+                Some(acl)
+            }
+            None => {
+                new.perm &= !new.umask;
+                None
+            }
+        };
+        let id = self.insert(body, new, rdev, now);
+        let node = self.node_mut(id);
+        if let Some(acl) = inherited.filter(|acl| !acl.is_plain()) {
+            node.xattrs.insert(acl::ACCESS.to_vec(), acl.value());
+        }
+        if let Some(acl) = default.filter(|_| is_dir) {
+            node.xattrs.insert(acl::DEFAULT.to_vec(), acl.value());
+        }
+        Ok(id)
     }
 
     /// The node of a name other than `.` and `..`, if there is one.

@@ -44,6 +44,18 @@ pub enum Op {
     Close {
         slot: u8,
     },
+    /// `O_TMPFILE | O_RDWR` in a directory; `exclusive` is `O_EXCL`.
+    Tmpfile {
+        slot: u8,
+        path: Vec<u8>,
+        exclusive: bool,
+        perm: u16,
+    },
+    /// `linkat` of an open file by way of `/proc/self/fd`.
+    LinkSlot {
+        slot: u8,
+        to: Vec<u8>,
+    },
     Pread {
         slot: u8,
         offset: u64,
@@ -196,6 +208,8 @@ impl fmt::Debug for Op {
         match self {
             Self::Open { .. }
             | Self::Close { .. }
+            | Self::Tmpfile { .. }
+            | Self::LinkSlot { .. }
             | Self::Pread { .. }
             | Self::Pwrite { .. }
             | Self::Fstat { .. }
@@ -220,6 +234,16 @@ impl Op {
                 write!(f, "Open {{ slot: {slot}, path: {path}, flags: {flags}, perm: {perm:#o} }}")
             }
             Self::Close { slot } => write!(f, "Close {{ slot: {slot} }}"),
+            Self::Tmpfile { slot, path, exclusive, perm } => {
+                let path = text(path);
+                write!(
+                    f,
+                    "Tmpfile {{ slot: {slot}, path: {path}, exclusive: {exclusive}, perm: {perm:#o} }}"
+                )
+            }
+            Self::LinkSlot { slot, to } => {
+                write!(f, "LinkSlot {{ slot: {slot}, to: {} }}", text(to))
+            }
             Self::Pread { slot, offset, len } => {
                 write!(f, "Pread {{ slot: {slot}, offset: {offset}, len: {len} }}")
             }

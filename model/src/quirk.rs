@@ -15,4 +15,12 @@ pub enum Quirk {
     MkdirDropsSetGid,
     /// A write of an unprivileged caller leaves set-id bits alone.
     WriteKeepsSetId,
+    /// A chmod leaves the mask of an access ACL as it was.
+    ChmodKeepsMask,
+    /// What is made in a directory with a default ACL does not inherit it.
+    MakeForgetsDefaultAcl,
+    /// Setting an extended attribute does not stamp ctime.
+    SetxattrKeepsCtime,
+    /// A write leaves file capabilities alone.
+    WriteKeepsCapability,
 }

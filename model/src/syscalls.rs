@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::acl::{Acl, is_acl};
 use crate::allowed::{Call, with_synonyms};
 use crate::attr::{Caller, Kind, New, NodeId, SetAttr, SetTime, Time};
 use crate::error::{Error, Result};
@@ -22,6 +23,8 @@ pub struct Syscalls {
     pub uid: u32,
     /// Group of what is made.
     pub gid: u32,
+    /// Permission bits that it takes off what it makes.
+    pub umask: u16,
     /// Whether its writes keep set-id bits.
     pub caller: Caller,
     files: BTreeMap<u8, OpenFile>,
@@ -36,7 +39,8 @@ struct OpenFile {
 impl Syscalls {
     /// A privileged process with user and group 0, umask 0 and no open files.
     pub fn new(fs: Fs) -> Self {
-        Self { fs, uid: 0, gid: 0, caller: Caller::Privileged, files: BTreeMap::new() }
+        let files = BTreeMap::new();
+        Self { fs, uid: 0, gid: 0, umask: 0, caller: Caller::Privileged, files }
     }
 
     /// Does one call at `now`.
@@ -65,6 +69,9 @@ impl Syscalls {
         match op {
             Op::Open { slot, path, flags, perm } => self.open(*slot, path, *flags, *perm, now),
             Op::Close { slot } => self.close(*slot),
+            Op::Tmpfile { slot, path, exclusive, perm } => {
+                self.tmpfile(*slot, path, *exclusive, *perm, now)
+            }
             Op::Pread { .. }
             | Op::Pwrite { .. }
             | Op::Fstat { .. }
@@ -78,6 +85,7 @@ impl Syscalls {
             | Op::Unlink { .. }
             | Op::Rename { .. }
             | Op::Link { .. }
+            | Op::LinkSlot { .. }
             | Op::Symlink { .. } => self.run_on_names(op, now),
             _ => self.run_on_node(op, now),
         }
@@ -122,6 +130,22 @@ impl Syscalls {
         };
         self.fs.open(node)?;
         self.files.insert(slot, OpenFile { node, flags });
+        Ok(Outcome::Done)
+    }
+
+    fn tmpfile(
+        &mut self,
+        slot: u8,
+        path: &[u8],
+        exclusive: bool,
+        perm: u16,
+        now: Time,
+    ) -> Result<Outcome> {
+        self.files.remove(&slot).map_or(Ok(()), |file| self.fs.release(file.node))?;
+        let dir = self.resolve_existing(path, true, now)?;
+        let made = self.fs.tmpfile(dir, !exclusive, self.new_node(perm), now)?;
+        let flags = OpenFlags { read: true, write: true, ..OpenFlags::default() };
+        self.files.insert(slot, OpenFile { node: made.node, flags });
         Ok(Outcome::Done)
     }
 
@@ -213,7 +237,7 @@ impl Syscalls {
             (Op::Symlink { target, .. }, Change::At(dir, name)) => {
                 self.fs.symlink(dir, &name, target, self.new_node(0o777), now)?;
             }
-            (Op::Link { .. }, Change::Link(node, dir, name)) => {
+            (Op::Link { .. } | Op::LinkSlot { .. }, Change::Link(node, dir, name)) => {
                 self.fs.link(node, dir, &name, now)?;
             }
             (Op::Unlink { .. }, Change::At(dir, name)) => self.fs.unlink(dir, &name, now)?,
@@ -246,17 +270,41 @@ impl Syscalls {
                 self.fs.touch_atime(node, now)?;
                 return Ok(Outcome::Entries(entries));
             }
-            Op::Getxattr { name, .. } => return Ok(Outcome::Bytes(self.fs.getxattr(node, name)?)),
+            Op::Getxattr { name, .. } => {
+                self.check_acl(node, name)?;
+                return Ok(Outcome::Bytes(self.fs.getxattr(node, name)?));
+            }
             Op::Listxattr { .. } => return Ok(Outcome::Names(self.fs.listxattr(node)?)),
             Op::Setxattr { name, value, mode, .. } => {
-                self.fs.setxattr(node, name, value, *mode, now)?
+                self.check_acl(node, name)?;
+                if is_acl(name) && !Acl::lists_anybody(value)? {
+                    return self.remove_xattr(node, name, now);
+                }
+                // It is in the groups of all its files, so no ACL takes a set-group-ID of them.
+                self.fs.setxattr(node, name, value, *mode, Caller::Privileged, now)?
             }
-            Op::Removexattr { name, .. } => self.fs.removexattr(node, name, now)?,
+            Op::Removexattr { name, .. } => {
+                self.check_acl(node, name)?;
+                return self.remove_xattr(node, name, now);
+            }
             _ => {
                 self.fs.setattr(node, &set_of(op), self.caller, now)?;
             }
         }
         Ok(Outcome::Done)
+    }
+
+    fn check_acl(&self, node: NodeId, name: &[u8]) -> Result<()> {
+        let refused = is_acl(name) && self.fs.getattr(node)?.kind == Kind::Symlink;
+        if refused { Err(Error::NotSupported) } else { Ok(()) }
+    }
+
+    /// The kernel takes an ACL that is not there for removed.
+    fn remove_xattr(&mut self, node: NodeId, name: &[u8], now: Time) -> Result<Outcome> {
+        match self.fs.removexattr(node, name, now) {
+            Err(Error::NoData) if is_acl(name) => Ok(Outcome::Done),
+            result => result.map(|()| Outcome::Done),
+        }
     }
 
     /// Resolves what a change of names is about and finds what speaks against it; None for other calls.
@@ -288,6 +336,12 @@ impl Syscalls {
                 Ok(Plan::new(&self.fs, &Call::Rmdir { parent: place.dir, name }))
             }),
             Op::Link { from, to } => self.plan_link(from, to),
+            Op::LinkSlot { slot, to } => self.file(*slot).and_then(|file| {
+                self.plan_at(to, |place| {
+                    let (node, parent, name) = (file.node, place.dir, free_name(place)?);
+                    Ok(Plan::new(&self.fs, &Call::Link { node, parent, name }))
+                })
+            }),
             Op::Rename { from, to, flags } => self.plan_rename(from, to, *flags),
             _ => return None,
         })
@@ -341,6 +395,7 @@ impl Syscalls {
             | Op::Mknod { path, .. }
             | Op::Rmdir { path }
             | Op::Unlink { path }
+            | Op::LinkSlot { to: path, .. }
             | Op::Symlink { path, .. } => [Some((path, Follow::Never)), None],
             _ => [None, None],
         };
@@ -370,7 +425,7 @@ impl Syscalls {
     }
 
     fn new_node(&self, perm: u16) -> New {
-        New { perm, uid: self.uid, gid: self.gid }
+        New { perm, umask: self.umask, uid: self.uid, gid: self.gid }
     }
 
     fn file(&self, slot: u8) -> Result<&OpenFile> {

@@ -1,11 +1,17 @@
 //! Extended attributes.
 //!
 //! Namespaces as on Linux: `user.` on files and directories only, `trusted.` and `security.` anywhere;
-//! every other name is not supported (POSIX ACLs are no part of the model).
+//! ACLs (`system.posix_acl_access`, and `system.posix_acl_default` of directories) on everything but
+//! symbolic links; every other name is not supported.
 
-use crate::attr::{Kind, NodeId, Time};
+use crate::acl::{self, Acl, is_acl};
+use crate::attr::{Caller, Kind, NodeId, Time};
 use crate::error::{Error, Result};
-use crate::fs::Fs;
+use crate::fs::{Fs, Node, SET_GID};
+use crate::quirk::Quirk;
+
+/// What a program may do beyond its user: it goes with every change of the file's data or owner.
+pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 
 /// What [`Fs::setxattr`] demands of an attribute of that name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -20,17 +26,21 @@ pub enum XattrMode {
 }
 
 impl Fs {
-    /// Sets an attribute. Stamps ctime.
+    /// Sets an attribute. Stamps ctime. An access ACL sets the permission bits, and takes set-group-ID
+    /// of an unprivileged caller who is not in the group; one that they say all of is not kept.
     ///
     /// # Errors
     /// `Range` for an empty or long name, `ArgTooLong` for a long value, `NotSupported` for an unknown
-    /// namespace, `Permission` for `user.` on other kinds, `Exists` and `NoData` by the mode.
+    /// namespace, `Permission` for `user.` on other kinds, `Exists` and `NoData` by the mode (of what is
+    /// no ACL); `Invalid` for what should be an ACL and is none, `Access` for a default ACL of anything
+    /// but a directory.
     pub fn setxattr(
         &mut self,
         id: NodeId,
         name: &[u8],
         value: &[u8],
         mode: XattrMode,
+        caller: Caller,
         now: Time,
     ) -> Result<()> {
         let kind = self.node(id)?.kind();
@@ -42,6 +52,10 @@ impl Fs {
             return Err(Error::Permission);
         }
         check_namespace(name)?;
+        if is_acl(name) {
+            return self.set_acl(id, name, value, caller, now);
+        }
+        let keeps_ctime = self.has(Quirk::SetxattrKeepsCtime);
         let node = self.node_mut(id);
         match (mode, node.xattrs.contains_key(name)) {
             (XattrMode::Create, true) => return Err(Error::Exists),
@@ -49,6 +63,44 @@ impl Fs {
             _ => {}
         }
         node.xattrs.insert(name.to_vec(), value.to_vec());
+        if !keeps_ctime {
+            node.ctime = now;
+        }
+        Ok(())
+    }
+
+    fn set_acl(
+        &mut self,
+        id: NodeId,
+        name: &[u8],
+        value: &[u8],
+        caller: Caller,
+        now: Time,
+    ) -> Result<()> {
+        let lists_anybody = Acl::lists_anybody(value)?;
+        let node = self.node_mut(id);
+        match node.kind() {
+            Kind::Symlink => return Err(Error::NotSupported),
+            Kind::Dir => {}
+            _ if name == acl::DEFAULT => {
+                return if lists_anybody { Err(Error::Access) } else { Ok(()) };
+            }
+            _ => {}
+        }
+        let mut kept = Acl::parse(value)?;
+        if name == acl::ACCESS {
+            if let Some(acl) = &kept {
+                node.perm = node.perm & !0o777 | acl.perm();
+            }
+            if caller == Caller::Unprivileged {
+                node.perm &= !SET_GID;
+            }
+            kept = kept.filter(|acl| !acl.is_plain());
+        }
+        match kept {
+            Some(acl) => node.xattrs.insert(name.to_vec(), acl.value()),
+            None => node.xattrs.remove(name),
+        };
         node.ctime = now;
         Ok(())
     }
@@ -104,6 +156,7 @@ impl Fs {
 fn check_namespace(name: &[u8]) -> Result<()> {
     let known = [b"user.".as_slice(), b"trusted.", b"security."];
     match known.into_iter().find(|prefix| name.starts_with(prefix)) {
+        None if is_acl(name) => Ok(()),
         Some(prefix) if name.len() > prefix.len() => Ok(()),
         Some(_) => Err(Error::Invalid),
         None => Err(Error::NotSupported),
@@ -116,4 +169,19 @@ fn is_user(name: &[u8]) -> bool {
 
 fn carries_user(kind: Kind) -> bool {
     matches!(kind, Kind::File | Kind::Dir)
+}
+
+impl Node {
+    /// An ACL of the node, if it has one.
+    pub(crate) fn acl(&self, name: &[u8]) -> Option<Acl> {
+        let value = self.xattrs.get(name)?;
+        Acl::parse(value).expect("checked when it was set")
+    }
+
+    /// Makes the access ACL say what new permission bits say.
+    pub(crate) fn chmod_acl(&mut self, perm: u16) {
+        if let Some(acl) = self.acl(acl::ACCESS) {
+            self.xattrs.insert(acl::ACCESS.to_vec(), acl.chmod(perm).value());
+        }
+    }
 }

@@ -85,14 +85,14 @@ fn removed_directory_takes_no_entries() {
     assert_eq!(fs.create(gone, b"f", New::perm(0), at(3)), Err(Error::NotFound));
     assert_eq!(fs.mkdir(gone, b"e", New::perm(0), at(3)).unwrap_err(), Error::NotFound);
     assert_eq!(fs.readdir(gone), Err(Error::NotFound));
-    assert_eq!(fs.tmpfile(gone, New::perm(0), at(3)), Err(Error::NotFound));
+    assert_eq!(fs.tmpfile(gone, true, New::perm(0), at(3)), Err(Error::NotFound));
     sound(&fs);
 }
 
 #[test]
 fn nameless_file_may_be_given_a_name_once_made() {
     let mut fs = fresh();
-    let node = fs.tmpfile(ROOT, New::perm(0o600), at(1)).unwrap().node;
+    let node = fs.tmpfile(ROOT, true, New::perm(0o600), at(1)).unwrap().node;
     assert_eq!(times(&fs, ROOT), (0, 0, 0));
     assert_eq!(fs.link(node, ROOT, b"f", at(2)).unwrap().nlink, 1);
     fs.unlink(ROOT, b"f", at(3)).unwrap();
@@ -282,7 +282,7 @@ fn xattr_modes_and_namespaces_are_checked() {
     let mut fs = fresh();
     let node = file(&mut fs, "f", 1).node;
     let pipe = fs.mknod(ROOT, b"p", Kind::Fifo, 0, New::perm(0o600), at(1)).unwrap().node;
-    let mut set = |node, name: &str, mode| fs.setxattr(node, name.as_bytes(), b"v", mode, at(2));
+    let mut set = |node, name: &str, mode| fs.setxattr(node, name.as_bytes(), b"v", mode, Caller::Privileged, at(2));
     assert_eq!(set(node, "user.a", XattrMode::Replace), Err(Error::NoData));
     assert_eq!(set(node, "user.a", XattrMode::Create), Ok(()));
     assert_eq!(set(node, "user.a", XattrMode::Create), Err(Error::Exists));

@@ -14,6 +14,8 @@ use crate::real::Real;
 use crate::times::{CLOCK_START, Moved, coarse_now, has_fine_stamps, wait_for_tick};
 
 const SLOTS: u8 = 4;
+/// Of the process, and of the model. The root directories of a comparison are made under it, too.
+pub(crate) const UMASK: u16 = 0o022;
 const DAY: i64 = 24 * 60 * 60;
 /// Of the calls whose stamps only a tick of the clock tells apart, one in so many waits for it.
 const TICK_EVERY: usize = 16;
@@ -80,6 +82,7 @@ pub(crate) fn fresh(caller: Caller) -> Syscalls {
         Fs::new(New::perm(0o755), Time::new(CLOCK_START, 0)).with_access_times(AccessTimes::Strict);
     let mut model = Syscalls::new(fs);
     model.caller = caller;
+    model.umask = UMASK;
     let made =
         model.apply(&Op::Mkdir { path: b"/w".to_vec(), perm: 0o755 }, Time::new(CLOCK_START, 0));
     assert_eq!(made, Outcome::Done);
@@ -217,7 +220,11 @@ impl<'a> Pair<'a> {
     fn needs_tick(&self, op: &Op) -> bool {
         let copies = matches!(
             op,
-            Op::Unlink { .. } | Op::Rmdir { .. } | Op::Rename { .. } | Op::Link { .. }
+            Op::Unlink { .. }
+                | Op::Rmdir { .. }
+                | Op::Rename { .. }
+                | Op::Link { .. }
+                | Op::LinkSlot { .. }
         );
         copies || !self.scope.fine_stamps
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vellum_model::{Allocate, Follow, Op, Syscalls};
+use vellum_model::{Allocate, Error, Follow, Op, Result, Syscalls};
 
 /// The filesystems whose differences are known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Difference {
     covers: fn(&Op, &Syscalls) -> bool,
 }
 
-const DIFFERENCES: [Difference; 3] = [
+const DIFFERENCES: [Difference; 4] = [
     Difference {
         on: Flavor::Tmpfs,
         how: "zeroing a range is not supported (EOPNOTSUPP)",
@@ -34,19 +34,38 @@ const DIFFERENCES: [Difference; 3] = [
         covers: |op, _| matches!(op, Op::Pread { len: 0, .. }),
     },
     Difference {
+        on: Flavor::Tmpfs,
+        how: "removing an ACL that is not there stamps ctime",
+        covers: |op, model| match op {
+            Op::Removexattr { path, name, follow } => lacks(model, path, name, *follow),
+            // An empty list removes one, too.
+            Op::Setxattr { path, name, value, follow, .. } if value.len() <= 4 => {
+                lacks(model, path, name, *follow)
+            }
+            _ => false,
+        },
+    },
+    Difference {
         on: Flavor::Ext4,
         how: "setting an attribute to the value it has stamps nothing",
         covers: |op, model| match op {
             Op::Setxattr { path, name, value, follow, .. } => {
-                let follow = if *follow { Follow::Always } else { Follow::BeforeSlash };
-                let place = model.fs.resolve(path, follow, &mut Vec::new());
-                let node = place.and_then(|place| place.node);
-                node.and_then(|node| model.fs.getxattr(node, name)).as_ref() == Ok(value)
+                xattr(model, path, name, *follow).as_ref() == Ok(value)
             }
             _ => false,
         },
     },
 ];
+
+fn lacks(model: &Syscalls, path: &[u8], name: &[u8], follow: bool) -> bool {
+    name.starts_with(b"system.") && xattr(model, path, name, follow) == Err(Error::NoData)
+}
+
+fn xattr(model: &Syscalls, path: &[u8], name: &[u8], follow: bool) -> Result<Vec<u8>> {
+    let follow = if follow { Follow::Always } else { Follow::BeforeSlash };
+    let place = model.fs.resolve(path, follow, &mut Vec::new());
+    model.fs.getxattr(place?.node?, name)
+}
 
 impl Flavor {
     /// By the magic number of statfs(2).

@@ -15,6 +15,9 @@ const MODES: [u16; 10] =
     [0o644, 0o755, 0o600, 0o777, 0o2755, 0o4755, 0o6755, 0o2644, 0o1755, 0o000];
 pub(crate) const OWNERS: [u32; 4] = [0, 1, 1000, 65533];
 const SLOTS: u64 = 4;
+const ACCESS: &str = "system.posix_acl_access";
+const DEFAULT: &str = "system.posix_acl_default";
+const CAPABILITY: &str = "security.capability";
 
 /// `count` calls that begin in an empty `/w`.
 pub(crate) fn generate(seed: u64, count: usize, scope: &Scope) -> Vec<Op> {
@@ -65,8 +68,8 @@ impl Generator {
             30..38 => self.removal(),
             38..48 => self.open(),
             48..70 => self.op_on_slot(),
-            70..88 => self.op_on_attributes(),
-            88..94 => self.op_on_xattrs(),
+            70..86 => self.op_on_attributes(),
+            86..94 => self.op_on_xattrs(),
             _ => self.op_that_reads(),
         }
     }
@@ -76,7 +79,8 @@ impl Generator {
         let perm = self.pick(&MODES);
         match self.below(10) {
             0..4 => Op::Mkdir { path, perm },
-            4..6 => Op::Link { from: self.path_of(Kind::File), to: path },
+            4 => Op::Link { from: self.path_of(Kind::File), to: path },
+            5 => Op::LinkSlot { slot: self.slot(), to: path },
             6..8 => Op::Symlink { target: self.link_target(), path },
             8 => Op::Mknod { path, kind: Kind::File, perm, rdev: 0 },
             _ => {
@@ -115,6 +119,10 @@ impl Generator {
         let slot = self.slot();
         if self.chance(15) {
             return Op::Close { slot };
+        }
+        if self.chance(12) {
+            let (path, exclusive) = (self.path_of(Kind::Dir), self.chance(30));
+            return Op::Tmpfile { slot, path, exclusive, perm: self.pick(&MODES) };
         }
         let create = self.chance(60);
         let path = if create { self.new_path() } else { self.path_of(Kind::File) };
@@ -172,7 +180,26 @@ impl Generator {
 
     fn op_on_xattrs(&mut self) -> Op {
         let (path, follow) = (self.path(), self.chance(60));
-        let name = self.pick(&["user.x", "user.y", "trusted.x", "security.z", "nonsense", "user."]);
+        let name = self.pick(&[
+            "user.x",
+            "user.y",
+            "trusted.x",
+            "security.z",
+            "nonsense",
+            "user.",
+            CAPABILITY,
+            ACCESS,
+            ACCESS,
+            DEFAULT,
+            DEFAULT,
+        ]);
+        let value = match name {
+            ACCESS | DEFAULT => Some(self.acl()),
+            // Linux lets nothing else pass. On what runs no programs it means nothing.
+            CAPABILITY => Some([&[0, 0, 0, 2][..], &[1; 16]].concat()),
+            _ => None,
+        };
+        let path = if name == DEFAULT { self.path_of(Kind::Dir) } else { path };
         let name = name.as_bytes().to_vec();
         match self.below(10) {
             0..5 => {
@@ -183,12 +210,44 @@ impl Generator {
                     XattrMode::Create,
                     XattrMode::Replace,
                 ]);
-                Op::Setxattr { path, name, value: self.bytes(len), mode, follow }
+                let value = value.unwrap_or_else(|| self.bytes(len));
+                Op::Setxattr { path, name, value, mode, follow }
             }
             5..7 => Op::Getxattr { path, name, follow },
             7 => Op::Listxattr { path, follow },
             _ => Op::Removexattr { path, name, follow },
         }
+    }
+
+    /// A POSIX ACL, or now and then something that is none.
+    fn acl(&mut self) -> Vec<u8> {
+        let mut value = vec![2, 0, 0, 0];
+        let named = self.below(3);
+        let mut add = |tag: u16, perm: u64, id: u32| {
+            value.extend(tag.to_le_bytes());
+            value.extend((perm as u16).to_le_bytes());
+            value.extend(id.to_le_bytes());
+        };
+        let none = u32::MAX;
+        add(0x01, self.below(8), none);
+        (0..named).for_each(|n| add(0x02, self.below(8), 1000 + n as u32));
+        add(0x04, self.below(8), none);
+        if self.chance(30) {
+            add(0x08, self.below(8), 5);
+            add(0x10, self.below(8), none);
+        } else if named > 0 || self.chance(20) {
+            add(0x10, self.below(8), none);
+        }
+        add(0x20, self.below(8), none);
+        match self.below(30) {
+            0 => value.truncate(12),
+            1 => value[0] = 1,
+            2 => value[6] = 9,
+            3 => value.clear(),
+            4 => value.truncate(4),
+            _ => {}
+        }
+        value
     }
 
     fn op_that_reads(&mut self) -> Op {

@@ -18,7 +18,7 @@ mod times;
 
 use std::path::PathBuf;
 
-use compare::{Failure, Scope, run};
+use compare::{Failure, Scope, UMASK, run};
 use generate::generate;
 use vellum_model::{Caller, Op, Quirk};
 
@@ -73,6 +73,10 @@ fn planted_bugs_are_caught_by_the_comparison() {
     catch(Quirk::TruncateKeepsTail, &scope);
     catch(Quirk::ExchangeReplaces, &scope);
     catch(Quirk::MkdirDropsSetGid, &scope);
+    catch(Quirk::ChmodKeepsMask, &scope);
+    catch(Quirk::MakeForgetsDefaultAcl, &scope);
+    catch(Quirk::SetxattrKeepsCtime, &scope);
+    catch(Quirk::WriteKeepsCapability, &scope);
 }
 
 /// Fails unless the comparison notices the bug, and shrinks it to a few calls.
@@ -144,7 +148,7 @@ fn scope(caller: Caller) -> Option<Scope> {
         println!("not root: nothing compared");
         return None;
     }
-    rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(UMASK.into()));
     let dir = std::env::var_os("VELLUM_MODEL_DIR").map(PathBuf::from).unwrap_or_else(|| {
         let shm = PathBuf::from("/dev/shm");
         if shm.is_dir() { shm } else { std::env::temp_dir() }

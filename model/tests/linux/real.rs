@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,18 @@ impl Real {
                 self.files.remove(slot);
                 let file = rustix::fs::open(self.path(path), open_flags(*flags), mode(*perm))?;
                 self.files.insert(*slot, file);
+            }
+            Op::Tmpfile { slot, path, exclusive, perm } => {
+                self.files.remove(slot);
+                let mut flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+                flags.set(OFlags::EXCL, *exclusive);
+                let file = rustix::fs::open(self.path(path), flags, mode(*perm))?;
+                self.files.insert(*slot, file);
+            }
+            Op::LinkSlot { slot, to } => {
+                let file = format!("/proc/self/fd/{}", self.file(*slot)?.as_raw_fd());
+                let to = self.path(to);
+                rustix::fs::linkat(CWD, file, CWD, to, AtFlags::SYMLINK_FOLLOW)?;
             }
             Op::Close { slot } => drop(self.files.remove(slot).ok_or(Errno::BADF)?),
             Op::Pread { slot, offset, len } => {
