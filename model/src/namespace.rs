@@ -132,13 +132,7 @@ impl Fs {
     ///
     /// # Errors
     /// `NotDir`, and `NotFound` in a removed directory.
-    pub fn tmpfile(
-        &mut self,
-        parent: NodeId,
-        nameable: bool,
-        new: New,
-        now: Time,
-    ) -> Result<Attr> {
+    pub fn tmpfile(&mut self, parent: NodeId, nameable: bool, new: New, now: Time) -> Result<Attr> {
         self.entries(parent)?;
         if self.node(parent)?.nlink == 0 {
             return Err(Error::NotFound);

@@ -282,7 +282,9 @@ fn xattr_modes_and_namespaces_are_checked() {
     let mut fs = fresh();
     let node = file(&mut fs, "f", 1).node;
     let pipe = fs.mknod(ROOT, b"p", Kind::Fifo, 0, New::perm(0o600), at(1)).unwrap().node;
-    let mut set = |node, name: &str, mode| fs.setxattr(node, name.as_bytes(), b"v", mode, Caller::Privileged, at(2));
+    let mut set = |node, name: &str, mode| {
+        fs.setxattr(node, name.as_bytes(), b"v", mode, Caller::Privileged, at(2))
+    };
     assert_eq!(set(node, "user.a", XattrMode::Replace), Err(Error::NoData));
     assert_eq!(set(node, "user.a", XattrMode::Create), Ok(()));
     assert_eq!(set(node, "user.a", XattrMode::Create), Err(Error::Exists));

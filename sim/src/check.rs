@@ -46,6 +46,8 @@ pub struct Judge {
     pub times: BTreeMap<Ino, Times>,
     /// Reads of this life that were never answered; they may have moved access times all the same.
     pub lost_reads: Vec<(Ino, Place, Span)>,
+    /// Writes of this life that were never answered; they may have taken set-id bits all the same.
+    pub lost_writes: Vec<(Ino, Place, Span)>,
 }
 
 /// A change in its place.
@@ -85,10 +87,15 @@ impl Judge {
         // Most answers are true at their point: one replay tells.
         self.walk(start.clone(), &changes, &mut claims, mercy, |claim| (claim.best, claim.best));
         claims.retain(|c| c.seen != ALL);
-        if !claims.is_empty() {
+        for shed in [false, true] {
+            // Only then what a write under way takes before it takes effect.
+            claims
+                .iter_mut()
+                .for_each(|c| c.shed = if shed { self.shed_by(c, records) } else { None });
             self.walk(start.clone(), &changes, &mut claims, mercy, |claim| {
                 (claim.first, claim.last)
             });
+            claims.retain(|c| c.seen != ALL);
         }
         if let Some(claim) =
             claims.iter().filter(|c| c.seen != ALL).min_by_key(|c| c.record.answered)
@@ -100,6 +107,23 @@ impl Judge {
         judge_listings(start, &changes, records, &places)?;
         self.mirror = states;
         Ok(timeline)
+    }
+
+    /// The inode of a claim, if a write of it was under way.
+    fn shed_by(&self, claim: &Claim<'_>, records: &[Record]) -> Option<Ino> {
+        let ino = claim.about()?;
+        let (first, last) = (claim.record.asked, claim.record.answered);
+        let answered = records.iter().filter_map(|r| match r.op {
+            Operation::Write { ino, .. } => {
+                // One that failed may have come so far, and no further.
+                let end = if r.succeeded() { r.answered } else { Place::MAX };
+                Some((ino, r.asked, end))
+            }
+            _ => None,
+        });
+        let lost = self.lost_writes.iter().map(|(ino, asked, _)| (*ino, *asked, Place::MAX));
+        let mut writes = answered.chain(lost);
+        writes.any(|(whose, asked, end)| whose == ino && asked < last && end > first).then_some(ino)
     }
 
     /// Makes all changes in order, notes stamps and new inodes, and returns the final state.
@@ -180,6 +204,11 @@ impl Judge {
 
     fn note_touches(&mut self, records: &[Record]) {
         for record in records {
+            if let Operation::Write { ino, .. } = &record.op
+                && let Some(times) = self.times.get_mut(ino)
+            {
+                times.shed(record.asked, record.span);
+            }
             let (Operation::Read { ino, .. }
             | Operation::ReadDir { ino, .. }
             | Operation::ReadLink { ino }) = &record.op
@@ -188,6 +217,11 @@ impl Judge {
             };
             if let Some(times) = self.times.get_mut(ino) {
                 times.touch(record.asked, record.answered, record.span);
+            }
+        }
+        for (ino, asked, span) in &self.lost_writes {
+            if let Some(times) = self.times.get_mut(ino) {
+                times.shed(*asked, *span);
             }
         }
         for (ino, asked, span) in &self.lost_reads {
@@ -403,6 +437,9 @@ pub fn is_change(op: &Operation) -> bool {
             | Operation::Rename { .. }
             | Operation::Link { .. }
             | Operation::Create { .. }
+            | Operation::TmpFile { .. }
+            | Operation::SetXattr { .. }
+            | Operation::RemoveXattr { .. }
             | Operation::Write { .. }
     )
 }

@@ -27,6 +27,22 @@ pub(crate) struct Claim<'a> {
     pub(crate) best: usize,
     pub(crate) last: usize,
     pub(crate) seen: u8,
+    /// An inode from which a write under way may have taken set-id bits and capabilities.
+    pub(crate) shed: Option<Ino>,
+}
+
+impl Claim<'_> {
+    /// The inode whose attributes it is about, if it is one.
+    pub(crate) fn about(&self) -> Option<Ino> {
+        match self.what {
+            What::Attr(attr) => Some(attr.ino),
+            What::Entry(_, entry) => Some(entry.ino),
+            What::Answer => match &self.record.op {
+                Operation::GetXattr { ino, .. } | Operation::ListXattr { ino, .. } => Some(*ino),
+                _ => reply_attr(&self.record.reply).map(|attr| attr.ino),
+            },
+        }
+    }
 }
 
 pub(crate) enum What<'a> {
@@ -67,8 +83,15 @@ pub(crate) fn claims<'a>(
         let placed = record.succeeded()
             && is_change(&record.op)
             && !matches!(record.point, Point::Snapshot(_));
-        let claim =
-            |what| Claim { record, what, first, best: best.clamp(first, last), last, seen: 0 };
+        let claim = |what| Claim {
+            record,
+            what,
+            first,
+            best: best.clamp(first, last),
+            last,
+            seen: 0,
+            shed: None,
+        };
         if record.inferred {
             continue;
         }
@@ -98,6 +121,13 @@ pub(crate) fn claims<'a>(
 
 /// Which parts of a claim are true in a state.
 pub(crate) fn holds(mirror: &Mirror, claim: &Claim<'_>, mercy: Mercy) -> u8 {
+    let Some(ino) = claim.shed else { return is_true(mirror, claim, mercy) };
+    let mut shed = mirror.clone();
+    shed.shed(ino);
+    is_true(mirror, claim, mercy) | is_true(&shed, claim, mercy)
+}
+
+fn is_true(mirror: &Mirror, claim: &Claim<'_>, mercy: Mercy) -> u8 {
     let all = |ok: bool| if ok { ALL } else { 0 };
     match claim.what {
         What::Attr(attr) => RESULT | attr_holds(mirror, attr),
@@ -180,6 +210,14 @@ fn answer_holds(mirror: &Mirror, record: &Record, reply: &Reply) -> u8 {
             let (from, to) = (at(parent, name), at(new_parent, new_name));
             all(*flags != 1 && from.is_ok_and(|f| f.is_some()) && from == to)
         }
+        (Operation::GetXattr { ino, name, room }, reply) => {
+            let value = mirror.node(*ino).and_then(|n| mirror.fs.getxattr(n, name));
+            all(value.is_ok_and(|value| value_answered(&value, *room, reply)))
+        }
+        (Operation::ListXattr { ino, room }, reply) => {
+            let list = mirror.xattr_list(*ino, record.caller);
+            all(list.is_ok_and(|list| value_answered(&list, *room, reply)))
+        }
         (Operation::Write { data, .. }, Reply::Written(0)) => all(data.is_empty()),
         (
             Operation::Flush { .. }
@@ -191,6 +229,14 @@ fn answer_holds(mirror: &Mirror, record: &Record, reply: &Reply) -> u8 {
         ) => ALL,
         (Operation::ReadDir { .. }, Reply::Entries(entries)) => all(entries.is_empty()),
         _ => 0,
+    }
+}
+
+fn value_answered(value: &[u8], room: u32, reply: &Reply) -> bool {
+    match reply {
+        Reply::Room(len) => room == 0 && *len as usize == value.len(),
+        Reply::Value(bytes) => room > 0 && value.len() <= room as usize && bytes[..] == *value,
+        _ => false,
     }
 }
 

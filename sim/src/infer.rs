@@ -30,6 +30,7 @@ impl Judge {
         mercy: Mercy,
     ) -> Outcome<Timeline> {
         self.lost_reads = lost_reads(epoch);
+        self.lost_writes = lost_writes(epoch);
         let mut attempt = self.clone();
         let first = match attempt.judge(&epoch.records, order, mercy) {
             Ok(timeline) => {
@@ -117,7 +118,7 @@ fn inferred(
         attr_valid: Default::default(),
     };
     let reply = match change.op {
-        Operation::Create { .. } => {
+        Operation::Create { .. } | Operation::TmpFile { .. } => {
             let handle = Handle(u64::MAX);
             let opened = Opened {
                 handle,
@@ -157,6 +158,15 @@ fn lost_reads(epoch: &Epoch) -> Vec<(Ino, Place, Span)> {
         _ => None,
     });
     reads.collect()
+}
+
+/// Writes that were never answered, with what the clock said while they could change anything.
+fn lost_writes(epoch: &Epoch) -> Vec<(Ino, Place, Span)> {
+    let writes = epoch.unanswered.iter().filter_map(|lost| match lost.op {
+        Operation::Write { ino, .. } => Some((ino, lost.asked, Span::new(lost.wall, epoch.ended))),
+        _ => None,
+    });
+    writes.collect()
 }
 
 fn number_only(ino: Ino) -> Attr {

@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use vellum_core::id::{Handle, Ino, RequestId};
 use vellum_core::limits::FILE_SIZE_MAX;
 use vellum_core::port::kernel::{
-    Entry, OpenFlags, Operation, Reply, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, SetAttr, SetTime,
+    Attr, Entry, OpenFlags, Operation, Reply, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, SetAttr, SetTime,
     WriteFlags,
 };
 use vellum_core::time::WallTime;
 
 use crate::plan::{Spot, Step, UserTime};
+
+mod xattrs;
 
 /// Stands for the lock that serialises renames between directories.
 const RENAME_LOCK: Ino = Ino(0);
@@ -113,12 +115,16 @@ impl Kernel {
                 self.set(pick, SetAttr { mode: Some(mode), ..SetAttr::default() })
             }
             Step::Chown(pick, uid, gid) => {
-                self.set(pick, SetAttr { uid, gid, ..SetAttr::default() })
+                let set = SetAttr { uid, gid, ..SetAttr::default() };
+                let (ino, _) = self.node_or_handle(pick);
+                let changes = uid.is_some() || gid.is_some();
+                let kill_suidgid = changes && self.kind(ino) != S_IFDIR;
+                self.set(pick, SetAttr { kill_suidgid, ..set })
             }
             Step::Truncate(pick, size) => {
                 let Some(ino) = self.file(pick) else { return Concrete::Skip };
-                let set =
-                    SetAttr { size: Some(size), mtime: truncate_stamp(pick), ..SetAttr::default() };
+                let (mtime, kill_suidgid) = (truncate_stamp(pick), pick.is_multiple_of(5));
+                let set = SetAttr { size: Some(size), mtime, kill_suidgid, ..SetAttr::default() };
                 one(Operation::SetAttr { ino, handle: None, set })
             }
             Step::Utimes(pick, atime, mtime) => {
@@ -168,7 +174,10 @@ impl Kernel {
             locks.extend(self.names.get(&(dir, name)).copied().flatten());
         }
         match op {
-            Operation::SetAttr { ino, .. } | Operation::Write { ino, .. } => {
+            Operation::SetAttr { ino, .. }
+            | Operation::Write { ino, .. }
+            | Operation::SetXattr { ino, .. }
+            | Operation::RemoveXattr { ino, .. } => {
                 locks.insert(*ino);
             }
             Operation::Link { ino, .. } => {
@@ -230,6 +239,12 @@ impl Kernel {
             (Operation::Create { parent, name, flags, .. }, Reply::Created { entry, opened }) => {
                 self.note_entry(*parent, name, entry);
                 if let Some(attr) = entry.attr {
+                    self.note_open(opened.handle, attr.ino, *flags);
+                }
+            }
+            (Operation::TmpFile { flags, .. }, Reply::Created { entry, opened }) => {
+                if let Some(attr) = entry.attr {
+                    self.note_lookup(&attr);
                     self.note_open(opened.handle, attr.ino, *flags);
                 }
             }
@@ -295,18 +310,19 @@ impl Kernel {
                     parent,
                     name,
                     mode,
-                    umask: 0,
-                    flags: OpenFlags(flags | 0o100),
+                    umask: umask(spot.pick),
+                    flags: OpenFlags(flags | 0o100 | killing(flags, spot.pick)),
                 })
             }
             Step::MkNod(spot, mode) => {
                 let (parent, name) = self.spot(spot);
                 let rdev = if matches!(mode & S_IFMT, 0o020_000 | 0o060_000) { 0x0801 } else { 0 };
-                one(Operation::MkNod { parent, name, mode, umask: 0, rdev })
+                one(Operation::MkNod { parent, name, mode, umask: umask(spot.pick), rdev })
             }
             Step::MkDir(spot, mode) => {
                 let (parent, name) = self.spot(spot);
-                one(Operation::MkDir { parent, name, mode: mode & 0o1777, umask: 0 })
+                let (mode, umask) = (mode & 0o1777, umask(spot.pick));
+                one(Operation::MkDir { parent, name, mode, umask })
             }
             Step::Symlink(spot, len) => {
                 let (parent, name) = self.spot(spot);
@@ -334,12 +350,24 @@ impl Kernel {
                 let (new_parent, new_name) = self.spot(to);
                 one(Operation::Rename { parent, name, new_parent, new_name, flags })
             }
+            Step::TmpFile(pick, mode, flags) => {
+                let (parent, umask) = (self.dir(pick), umask(pick));
+                one(Operation::TmpFile { parent, mode, umask, flags: OpenFlags(flags) })
+            }
             Step::Open(pick, flags) => match self.file(pick) {
                 Some(ino) => one(Operation::Open { ino, flags: OpenFlags(flags) }),
                 None => Concrete::Skip,
             },
+            Step::SetXattr(..)
+            | Step::GetXattr(..)
+            | Step::ListXattr(..)
+            | Step::RemoveXattr(..) => self.resolve_xattr(step),
             _ => self.resolve_io(step),
         }
+    }
+
+    fn kind(&self, ino: Ino) -> u32 {
+        self.nodes.get(&ino).map_or(0, |known| known.kind)
     }
 
     fn resolve_io(&mut self, step: &Step) -> Concrete {
@@ -352,10 +380,10 @@ impl Kernel {
             Step::Write(pick, offset, len, from_cache) => {
                 match self.handle(pick, OpenFlags::writes) {
                     Some((handle, open)) => {
-                        // KILL_SUIDGID comes only once FUSE_HANDLE_KILLPRIV_V2 was negotiated, which it is not.
+                        // Without locks a write may or may not meet a chmod that comes at the same time.
                         let flags = WriteFlags {
                             from_cache,
-                            kill_suidgid: false,
+                            kill_suidgid: self.locking && pick.is_multiple_of(2),
                             append: open.flags.appends(),
                         };
                         // The kernel cuts a write at the largest file size.
@@ -485,11 +513,15 @@ impl Kernel {
 
     fn note_entry(&mut self, dir: Ino, name: &Bytes, entry: &Entry) {
         self.names.insert((dir, name.clone()), entry.attr.map(|a| a.ino));
-        if let Some(attr) = entry.attr {
-            let known = self.nodes.entry(attr.ino).or_default();
-            known.kind = attr.mode & S_IFMT;
-            known.lookups += 1;
+        if let Some(attr) = &entry.attr {
+            self.note_lookup(attr);
         }
+    }
+
+    fn note_lookup(&mut self, attr: &Attr) {
+        let known = self.nodes.entry(attr.ino).or_default();
+        known.kind = attr.mode & S_IFMT;
+        known.lookups += 1;
     }
 
     fn note_open(&mut self, handle: Handle, ino: Ino, flags: OpenFlags) {
@@ -596,6 +628,16 @@ pub fn targets(op: &Operation) -> ([Option<Ino>; 2], Option<Handle>) {
         }
         Operation::Forget { .. } | Operation::Interrupt { .. } => ([None, None], None),
     }
+}
+
+fn umask(pick: u32) -> u32 {
+    [0, 0o022, 0o077][pick as usize % 3]
+}
+
+/// Some who truncate by opening may not keep set-id bits.
+fn killing(flags: u32, pick: u32) -> u32 {
+    let truncates = OpenFlags(flags).truncates();
+    if truncates && pick.is_multiple_of(2) { OpenFlags::KILL_SUIDGID } else { 0 }
 }
 
 /// ftruncate(2) and truncate(2) of a new size: Linux sends the time along for the former.

@@ -9,7 +9,7 @@ use vellum_core::port::control::{Answer, Control, Place};
 use vellum_core::port::kernel::{
     Attr, OpenFlags, Operation, Piece, Reply, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG,
 };
-use vellum_model::{Caller, Fs, New, NodeId, SetAttr, SetTime};
+use vellum_model::{Caller, Fs, New, NodeId, SetAttr, SetTime, XattrMode};
 
 use crate::replay::{Mirror, kind, time};
 use crate::world::{Failure, Outcome, World, brief};
@@ -35,6 +35,8 @@ pub struct Node {
     pub attr: Attr,
     /// Of a directory.
     pub entries: BTreeMap<Bytes, Ino>,
+    /// Extended attributes.
+    pub xattrs: BTreeMap<Bytes, Bytes>,
     /// Of a symlink.
     pub target: Bytes,
     /// Parts of a file: offset and bytes. What is left out is believed to be zeros.
@@ -60,7 +62,7 @@ impl Observed {
         let mut nodes = BTreeMap::from([(Ino::ROOT, NodeId::ROOT)]);
         self.build(&mut fs, &mut nodes, Ino::ROOT);
         for (ino, node) in &nodes {
-            let attr = &self.nodes[ino].attr;
+            let Node { attr, xattrs, .. } = &self.nodes[ino];
             let set = SetAttr {
                 perm: Some((attr.mode & 0o7777) as u16),
                 uid: Some(attr.uid),
@@ -72,6 +74,11 @@ impl Observed {
             };
             fs.setattr(*node, &set, Caller::Privileged, time(attr.ctime))
                 .expect("the node is there");
+            // Last: an owner that is set takes capabilities.
+            for (name, value) in xattrs {
+                let (who, at) = (Caller::Privileged, time(attr.ctime));
+                fs.setxattr(*node, name, value, XattrMode::Any, who, at).expect("it was there");
+            }
             fs.hold(*node).expect("the node is there");
         }
         Mirror { fs, nodes }
@@ -104,7 +111,7 @@ impl Observed {
 }
 
 fn new(attr: &Attr) -> New {
-    New { perm: (attr.mode & 0o7777) as u16, uid: attr.uid, gid: attr.gid }
+    New { perm: (attr.mode & 0o7777) as u16, umask: 0, uid: attr.uid, gid: attr.gid }
 }
 
 /// Writes what is not zero.
@@ -157,6 +164,9 @@ fn walk(world: &mut World, hints: &[&Mirror]) -> Outcome<Observed> {
     for attr in others {
         look_inside(world, &mut observed, attr, hints)?;
     }
+    for (ino, node) in &mut observed.nodes {
+        node.xattrs = xattrs(world, *ino)?;
+    }
     Ok(observed)
 }
 
@@ -183,8 +193,38 @@ fn look_inside(
     Ok(())
 }
 
+fn xattrs(world: &mut World, ino: Ino) -> Outcome<BTreeMap<Bytes, Bytes>> {
+    const ROOM: u32 = 1 << 16;
+    let list = match ask(world, Operation::ListXattr { ino, room: ROOM })? {
+        Reply::Value(list) => list.clone(),
+        other => {
+            return Err(Failure::new("walk", format!("listxattr of {ino} = {}", brief(&other))));
+        }
+    };
+    let mut found = BTreeMap::new();
+    for name in list.split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        let name = Bytes::copy_from_slice(name);
+        let op = Operation::GetXattr { ino, name: name.clone(), room: ROOM };
+        let value = match ask(world, op)? {
+            Reply::Value(value) => value.clone(),
+            other => {
+                let text = format!("getxattr of {ino} {name:?} = {}", brief(&other));
+                return Err(Failure::new("walk", text));
+            }
+        };
+        found.insert(name, value);
+    }
+    Ok(found)
+}
+
 fn add(observed: &mut Observed, attr: Attr) {
-    let node = Node { attr, entries: BTreeMap::new(), target: Bytes::new(), content: Vec::new() };
+    let node = Node {
+        attr,
+        entries: BTreeMap::new(),
+        xattrs: BTreeMap::new(),
+        target: Bytes::new(),
+        content: Vec::new(),
+    };
     observed.nodes.insert(attr.ino, node);
 }
 

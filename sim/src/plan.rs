@@ -77,6 +77,16 @@ pub enum Step {
     Close(u32, bool),
     /// ls: directory, room, with attributes.
     List(u32, u32, bool),
+    /// open(O_TMPFILE): in which directory, mode, flags.
+    TmpFile(u32, u32, u32),
+    /// setxattr: of what, which attribute, which value, flags.
+    SetXattr(u32, u8, u16, u32),
+    /// getxattr: of what, which attribute, room.
+    GetXattr(u32, u8, u32),
+    /// listxattr: of what, room.
+    ListXattr(u32, u32),
+    /// removexattr: of what, which attribute.
+    RemoveXattr(u32, u8),
     /// statfs.
     StatFs,
     /// The kernel drops an inode from its cache.
@@ -93,8 +103,11 @@ pub enum Step {
     Sleep(u32),
 }
 
+/// How many different attributes there are.
+pub const XATTRS: u64 = 12;
+
 /// The classes that a swarm switches on and off, with their weight.
-const CLASSES: [u32; 10] = [20, 14, 10, 10, 8, 24, 10, 4, 5, 3];
+const CLASSES: [u32; 11] = [20, 14, 10, 10, 8, 24, 10, 4, 5, 3, 8];
 
 /// The plan of a seed with `count` operations.
 pub fn generate(seed: u64, count: usize) -> Vec<Step> {
@@ -123,7 +136,7 @@ struct Shape {
     long: bool,
 }
 
-fn step(weights: &[u32; 10], shape: &Shape, dice: &mut Dice) -> Step {
+fn step(weights: &[u32; 11], shape: &Shape, dice: &mut Dice) -> Step {
     let total: u32 = weights.iter().sum();
     let mut at = dice.below(u64::from(total)) as u32;
     let class = weights.iter().position(|w| {
@@ -151,6 +164,7 @@ fn step(weights: &[u32; 10], shape: &Shape, dice: &mut Dice) -> Step {
             Step::Sync,
         ]),
         8 => *dice.pick(&[Step::Forget(any), Step::Forget(any), Step::Interrupt(any)]),
+        10 => xattr(any, dice),
         _ => {
             *dice.pick(&[Step::StatFs, Step::Info(any), Step::Status, Step::Sleep(any % 3_000_000)])
         }
@@ -161,7 +175,8 @@ fn make(shape: &Shape, dice: &mut Dice) -> Step {
     let collide = dice.chance(1_500);
     let at = spot(shape, dice, collide);
     let mode = *dice.pick(&[0o644, 0o600, 0o755, 0o2755, 0o6777, 0]);
-    match dice.below(16) {
+    match dice.below(17) {
+        16 => Step::TmpFile(dice.word() as u32, mode, *dice.pick(&[0o2, 0o2, 0o1, 0o2 | 0o200])),
         0..=5 => {
             Step::Create(at, mode, *dice.pick(&[0o2, 0o1, 0o2 | 0o200, 0o2 | 0o1000, 0o1 | 0o2000]))
         }
@@ -186,6 +201,20 @@ fn look(any: u32, shape: &Shape, dice: &mut Dice) -> Step {
         3..=5 => Step::GetAttr(any),
         6 => Step::ReadLink(any),
         _ => Step::List(any, *dice.pick(&[450, 600, 1_000, 4_096, 65_536]), dice.coin()),
+    }
+}
+
+fn xattr(any: u32, dice: &mut Dice) -> Step {
+    let which = dice.below(XATTRS) as u8;
+    let room = *dice.pick(&[0, 0, 3, 40, 200, 65_536]);
+    match dice.below(10) {
+        0..=4 => {
+            let value = *dice.pick(&[0, 1, 20, 300, 5_000, 65_535]);
+            Step::SetXattr(any, which, value, *dice.pick(&[0, 0, 0, 1, 2]))
+        }
+        5..=6 => Step::GetXattr(any, which, room),
+        7 => Step::ListXattr(any, room),
+        _ => Step::RemoveXattr(any, which),
     }
 }
 

@@ -5,14 +5,14 @@
 //! - Contents of each file: a state after a prefix of its writes and truncations that contains what was
 //!   synced, and exactly the truncations that the prefix of commits contains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vellum_core::id::Ino;
 use vellum_core::port::kernel::{Operation, Reply, S_IFDIR, S_IFMT, S_IFREG, SetTime};
 use vellum_model::NodeId;
 
 use crate::check::{Judge, Placed, Timeline, is_change, place_changes, redo, shown};
 use crate::history::{CommitOrder, Epoch, Place, Unanswered};
-use crate::observe::Observed;
+use crate::observe::{Node, Observed};
 use crate::replay::{Mirror, kind};
 use crate::times::{Span, Times};
 use crate::world::{Failure, Outcome, brief};
@@ -45,7 +45,8 @@ impl Judge {
         let changes = place_changes(&epoch.records, order)?;
         match end {
             End::Clean => {
-                compare(&self.mirror, found, false).map_err(|text| Failure::new("tree", text))?;
+                let shed = Shed::by_failures(epoch);
+                compare(&self.mirror, found, &shed).map_err(|text| Failure::new("tree", text))?;
                 for (ino, node) in &found.nodes {
                     if node.attr.mode & S_IFMT == S_IFREG
                         && !same_content(&self.mirror, *ino, found)
@@ -155,7 +156,7 @@ fn check_names(
         if applied.collect::<Result<Vec<_>, _>>().is_err() {
             continue;
         }
-        match compare(&candidate, found, true) {
+        match compare(&candidate, found, &Shed::ByAny) {
             Ok(()) => return Ok(()),
             Err(text) => first = first.or(Some(text)),
         }
@@ -327,7 +328,7 @@ fn emptied(mirror: &Mirror, op: &Operation) -> Option<Ino> {
 
 fn made(change: &Placed<'_>) -> Option<Ino> {
     match &change.record.op {
-        Operation::Create { .. } | Operation::MkNod { .. } => {
+        Operation::Create { .. } | Operation::TmpFile { .. } | Operation::MkNod { .. } => {
             crate::check::reply_attr(&change.record.reply).map(|a| a.ino)
         }
         _ => None,
@@ -335,7 +336,7 @@ fn made(change: &Placed<'_>) -> Option<Ino> {
 }
 
 /// What differs between the model's tree and what was found, but for sizes, contents and times.
-fn compare(mirror: &Mirror, found: &Observed, after_crash: bool) -> Result<(), String> {
+fn compare(mirror: &Mirror, found: &Observed, shed: &Shed) -> Result<(), String> {
     let mut names: BTreeMap<NodeId, Ino> =
         mirror.nodes.iter().map(|(ino, node)| (*node, *ino)).collect();
     let mut todo = vec![(Ino::ROOT, NodeId::ROOT, String::from("/"))];
@@ -344,7 +345,8 @@ fn compare(mirror: &Mirror, found: &Observed, after_crash: bool) -> Result<(), S
         let node = found.nodes.get(&ino).ok_or_else(|| format!("{path} is missing"))?;
         let model = mirror.fs.getattr(id).map_err(|e| format!("{path}: {e:?}"))?;
         let attr = &node.attr;
-        let bits = if after_crash { 0o1777 } else { 0o7777 };
+        let shed = shed.has(ino);
+        let bits = if shed { 0o1777 } else { 0o7777 };
         let same = kind(attr.mode) == model.kind
             && attr.mode & bits == u32::from(model.perm) & bits
             && attr.nlink == model.nlink
@@ -353,6 +355,7 @@ fn compare(mirror: &Mirror, found: &Observed, after_crash: bool) -> Result<(), S
         if !same {
             return Err(format!("{path} ({ino}): found {attr:?}, expected {model:?}"));
         }
+        compare_xattrs(mirror, id, node, shed).map_err(|e| format!("{path} ({ino}): {e}"))?;
         if !node.target.is_empty()
             && mirror.fs.readlink(id).ok().as_deref() != Some(&node.target[..])
         {
@@ -385,6 +388,52 @@ fn compare(mirror: &Mirror, found: &Observed, after_crash: bool) -> Result<(), S
         }
     }
     Ok(())
+}
+
+/// Files from which a write that left no other trace may have taken set-id bits and capabilities.
+enum Shed {
+    /// Any: writes may be lost.
+    ByAny,
+    /// These: a write of them failed.
+    By(BTreeSet<Ino>),
+}
+
+impl Shed {
+    fn by_failures(epoch: &Epoch) -> Shed {
+        let failed = epoch.records.iter().filter(|record| !record.succeeded());
+        let written = failed.filter_map(|record| match record.op {
+            Operation::Write { ino, .. } => Some(ino),
+            _ => None,
+        });
+        Shed::By(written.collect())
+    }
+
+    fn has(&self, ino: Ino) -> bool {
+        match self {
+            Shed::ByAny => true,
+            Shed::By(files) => files.contains(&ino),
+        }
+    }
+}
+
+fn compare_xattrs(mirror: &Mirror, id: NodeId, node: &Node, shed: bool) -> Result<(), String> {
+    let names = mirror.fs.listxattr(id).unwrap_or_default();
+    for name in &names {
+        let want = mirror.fs.getxattr(id, name).unwrap_or_default();
+        let found = node.xattrs.get(&name[..]);
+        let taken = shed && found.is_none() && name == b"security.capability";
+        let shown = name.escape_ascii();
+        match found {
+            Some(found) if *found == want => {}
+            None if taken => {}
+            Some(found) => return Err(format!("{shown} is {found:?} and should be {want:?}")),
+            None => return Err(format!("{shown} is missing")),
+        }
+    }
+    match node.xattrs.keys().find(|name| !names.iter().any(|n| n[..] == name[..])) {
+        Some(extra) => Err(format!("{} should not be there", extra.escape_ascii())),
+        None => Ok(()),
+    }
 }
 
 fn same_content(mirror: &Mirror, ino: Ino, found: &Observed) -> bool {

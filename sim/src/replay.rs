@@ -10,7 +10,7 @@ use vellum_core::port::kernel::{
 };
 use vellum_core::time::WallTime;
 use vellum_model::{
-    Call, Caller, Error, Fs, Kind, New, NodeId, RenameFlags, SetAttr, SetTime, Time,
+    Call, Caller, Error, Fs, Kind, New, NodeId, RenameFlags, SetAttr, SetTime, Time, XattrMode,
 };
 
 /// The model with the names that the filesystem gave to its nodes.
@@ -74,26 +74,35 @@ impl Mirror {
         by: kernel::Caller,
         now: Time,
     ) -> Result<Change, Error> {
-        let new = |mode: u32| New { perm: (mode & 0o7777) as u16, uid: by.uid, gid: by.gid };
+        let new = |mode: u32, umask: u32| New {
+            perm: (mode & 0o7777) as u16,
+            umask: umask as u16,
+            uid: by.uid,
+            gid: by.gid,
+        };
         let made = match op {
-            Operation::Create { parent, name, mode, flags, .. } => {
+            Operation::Create { parent, name, mode, umask, flags } => {
                 let dir = self.node(*parent)?;
                 if let Some(found) = self.found(dir, name)? {
                     return self.open_existing(found, *flags, now);
                 }
-                self.fs.create(dir, name, new(*mode), now)?
+                self.fs.create(dir, name, new(*mode, *umask), now)?
             }
-            Operation::MkNod { parent, name, mode, rdev, .. } => {
-                let dir = self.node(*parent)?;
-                self.fs.mknod(dir, name, kind(*mode), u64::from(*rdev), new(*mode), now)?
+            Operation::MkNod { parent, name, mode, umask, rdev } => {
+                let (dir, new) = (self.node(*parent)?, new(*mode, *umask));
+                self.fs.mknod(dir, name, kind(*mode), u64::from(*rdev), new, now)?
             }
-            Operation::MkDir { parent, name, mode, .. } => {
+            Operation::MkDir { parent, name, mode, umask } => {
                 let dir = self.node(*parent)?;
-                self.fs.mkdir(dir, name, new(*mode), now)?
+                self.fs.mkdir(dir, name, new(*mode, *umask), now)?
+            }
+            Operation::TmpFile { parent, mode, umask, flags } => {
+                let dir = self.node(*parent)?;
+                self.fs.tmpfile(dir, !flags.exclusive(), new(*mode, *umask), now)?
             }
             Operation::Symlink { parent, name, target } => {
                 let dir = self.node(*parent)?;
-                self.fs.symlink(dir, name, target, new(0o777), now)?
+                self.fs.symlink(dir, name, target, new(0o777, 0), now)?
             }
             _ => return self.change(op, now),
         };
@@ -162,6 +171,22 @@ impl Mirror {
                 touched.push(node);
                 written = Some((at, count as u64));
             }
+            Operation::SetXattr { ino, name, value, flags, kill_sgid } => {
+                let node = self.node(*ino)?;
+                let mode = match flags {
+                    1 => XattrMode::Create,
+                    2 => XattrMode::Replace,
+                    _ => XattrMode::Any,
+                };
+                let who = if *kill_sgid { Caller::Unprivileged } else { Caller::Privileged };
+                self.fs.setxattr(node, name, value, mode, who, now)?;
+                touched.push(node);
+            }
+            Operation::RemoveXattr { ino, name } => {
+                let node = self.node(*ino)?;
+                self.fs.removexattr(node, name, now)?;
+                touched.push(node);
+            }
             _ => return Err(Error::NotSupported),
         }
         touched.sort_unstable();
@@ -186,7 +211,8 @@ impl Mirror {
         }
         if flags.truncates() {
             let set = SetAttr { size: Some(0), mtime: SetTime::Now, ..SetAttr::default() };
-            self.fs.setattr(found, &set, Caller::Privileged, now)?;
+            let who = if flags.kills_suidgid() { Caller::Unprivileged } else { Caller::Privileged };
+            self.fs.setattr(found, &set, who, now)?;
         }
         Ok(Change { made: None, touched: vec![found], written: None })
     }
@@ -198,6 +224,23 @@ impl Mirror {
             Err(Error::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The names of an inode's attributes as listxattr gives them to a caller.
+    pub fn xattr_list(&self, ino: Ino, by: kernel::Caller) -> Result<Vec<u8>, Error> {
+        let names = self.fs.listxattr(self.node(ino)?)?.into_iter();
+        let shown = names.filter(|name| by.uid == 0 || !name.starts_with(b"trusted."));
+        Ok(shown.flat_map(|name| name.into_iter().chain([0])).collect())
+    }
+
+    /// The same state, but that a write took from an inode what a write may take: it does so before it
+    /// takes effect itself.
+    pub fn shed(&mut self, ino: Ino) {
+        let Ok(node) = self.node(ino) else { return };
+        let Ok(attr) = self.fs.getattr(node) else { return };
+        let set = SetAttr { chown: true, ..SetAttr::default() };
+        // Like any change of owner, which takes the same.
+        self.fs.setattr(node, &set, Caller::Unprivileged, attr.ctime).expect("the node is there");
     }
 
     fn refusals(&self, op: &Operation, by: kernel::Caller) -> Result<Vec<Error>, Error> {
@@ -274,6 +317,20 @@ impl Mirror {
             {
                 Ok(vec![Error::TooBig])
             }
+            Operation::TmpFile { .. }
+            | Operation::SetXattr { .. }
+            | Operation::RemoveXattr { .. } => {
+                one(self.clone().apply(op, by, Time::default()).err())
+            }
+            Operation::GetXattr { ino, name, room } => {
+                one(match self.fs.getxattr(self.node(*ino)?, name) {
+                    Ok(value) => exceeds(value.len(), *room),
+                    Err(error) => Some(error),
+                })
+            }
+            Operation::ListXattr { ino, room } => {
+                one(exceeds(self.xattr_list(*ino, by)?.len(), *room))
+            }
             Operation::SetAttr { .. } | Operation::Write { .. } => {
                 let error = self.clone().apply(op, by, Time::default()).err();
                 Ok(error
@@ -321,6 +378,10 @@ pub fn kind(mode: u32) -> Kind {
         S_IFBLK => Kind::BlockDev,
         _ => Kind::File,
     }
+}
+
+fn exceeds(len: usize, room: u32) -> Option<Error> {
+    (room > 0 && len > room as usize).then_some(Error::Range)
 }
 
 fn rename_flags(flags: u32) -> Option<RenameFlags> {

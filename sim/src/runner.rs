@@ -201,7 +201,12 @@ impl Run {
         }
         let times =
             found.nodes.iter().map(|(ino, n)| (*ino, Times::shown(shown(&n.attr)))).collect();
-        self.judge = Some(Judge { mirror: found.mirror(), times, lost_reads: Vec::new() });
+        self.judge = Some(Judge {
+            mirror: found.mirror(),
+            times,
+            lost_reads: Vec::new(),
+            lost_writes: Vec::new(),
+        });
         self.note_walk();
         Ok(())
     }

@@ -25,6 +25,8 @@ pub struct Times {
     atimes: Vec<Span>,
     stamps: Vec<(Place, Stamp)>,
     touches: Vec<Touch>,
+    /// Writes that may have changed it before they took effect.
+    sheds: Vec<(Place, Span)>,
 }
 
 /// Something that changed a time.
@@ -98,6 +100,7 @@ impl Times {
             atimes: vec![wall],
             stamps: Vec::new(),
             touches: Vec::new(),
+            sheds: Vec::new(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Times {
             atimes: vec![Span::at(shown.atime)],
             stamps: Vec::new(),
             touches: Vec::new(),
+            sheds: Vec::new(),
         }
     }
 
@@ -122,6 +126,11 @@ impl Times {
     /// Somebody read it.
     pub fn touch(&mut self, asked: Place, answered: Place, wall: Span) {
         self.touches.push(Touch { asked, answered, wall });
+    }
+
+    /// A write was asked for, which may take set-id bits before it takes effect.
+    pub fn shed(&mut self, asked: Place, wall: Span) {
+        self.sheds.push((asked, wall));
     }
 
     /// What is wrong with times that were shown by an answer between two places, if anything.
@@ -200,6 +209,9 @@ impl Times {
     fn changed(&self, asked: Place, answered: Place, mtime_high: WallTime) -> (WallTime, WallTime) {
         let mut low = self.ctime.from;
         let mut high = self.ctime.to.max(mtime_high);
+        for (_, wall) in self.sheds.iter().filter(|(asked, _)| *asked <= answered) {
+            high = high.max(wall.to);
+        }
         for (at, stamp) in self.stamps.iter().filter(|(at, _)| *at <= answered) {
             let (Stamp::Modified(wall) | Stamp::Changed(wall)) = *stamp else { continue };
             high = high.max(wall.to);

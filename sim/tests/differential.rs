@@ -12,7 +12,7 @@ use vellum_core::id::{Handle, Ino};
 use vellum_core::port::control::{Answer, Control};
 use vellum_core::port::kernel as k;
 use vellum_core::time::WallTime;
-use vellum_model::{Caller, Fs, Kind, New, NodeId, RenameFlags, SetAttr, SetTime, Time};
+use vellum_model::{Caller, Fs, Kind, New, NodeId, RenameFlags, SetAttr, SetTime, Time, XattrMode};
 use world::World;
 
 /// A request in a user's words. Names, directories, files and handles are picked modulo what exists,
@@ -21,6 +21,9 @@ use world::World;
 enum Op {
     Create { dir: u8, name: u8 },
     MkDir { dir: u8, name: u8 },
+    TmpFile { dir: u8, exclusive: bool },
+    SetXattr { node: u8, which: u8, value: u8, flags: u8 },
+    RemoveXattr { node: u8, which: u8 },
     MkNod { dir: u8, name: u8 },
     Symlink { dir: u8, name: u8 },
     Link { node: u8, dir: u8, name: u8 },
@@ -32,9 +35,9 @@ enum Op {
     List { dir: u8, room: u16 },
     Open { node: u8 },
     Close { file: u8 },
-    Write { file: u8, at: u32, len: u32, append: bool },
+    Write { file: u8, at: u32, len: u32, append: bool, kill: bool },
     Read { file: u8, at: u32, len: u32 },
-    Truncate { node: u8, size: u32 },
+    Truncate { node: u8, size: u32, kill: bool },
     Times { node: u8, atime: Option<i64>, mtime: Option<i64> },
     Chmod { node: u8, mode: u16 },
     Chown { node: u8, uid: u16 },
@@ -78,11 +81,16 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (d(), any::<u16>()).prop_map(|(dir, room)| Op::List { dir, room }),
         3 => d().prop_map(|node| Op::Open { node }),
         2 => d().prop_map(|file| Op::Close { file }),
-        8 => (d(), place(), length(), any::<bool>())
-            .prop_map(|(file, at, len, append)| Op::Write { file, at, len, append }),
+        8 => (d(), place(), length(), any::<bool>(), any::<bool>())
+            .prop_map(|(file, at, len, append, kill)| Op::Write { file, at, len, append, kill }),
+        1 => (d(), any::<bool>()).prop_map(|(dir, exclusive)| Op::TmpFile { dir, exclusive }),
+        6 => (d(), 0..5u8, d(), 0..3u8)
+            .prop_map(|(node, which, value, flags)| Op::SetXattr { node, which, value, flags }),
+        2 => (d(), 0..5u8).prop_map(|(node, which)| Op::RemoveXattr { node, which }),
         5 => (d(), place(), length()).prop_map(|(file, at, len)| Op::Read { file, at, len }),
-        3 => (d(), place()).prop_map(|(node, size)| Op::Truncate { node, size }),
-        1 => d().prop_map(|node| Op::Truncate { node, size: 0 }),
+        3 => (d(), place(), any::<bool>())
+            .prop_map(|(node, size, kill)| Op::Truncate { node, size, kill }),
+        1 => d().prop_map(|node| Op::Truncate { node, size: 0, kill: false }),
         2 => (d(), proptest::option::of(-9..3_000i64), proptest::option::of(-9..3_000i64))
             .prop_map(|(node, atime, mtime)| Op::Times { node, atime, mtime }),
         1 => (d(), any::<u16>()).prop_map(|(node, mode)| Op::Chmod { node, mode }),
@@ -155,6 +163,8 @@ impl Pair {
             | Op::Link { .. } => {
                 self.make(op);
             }
+            Op::TmpFile { dir, exclusive } => self.tmpfile(*dir, *exclusive),
+            Op::SetXattr { .. } | Op::RemoveXattr { .. } => self.change_xattr(op),
             Op::Unlink { .. } | Op::RmDir { .. } | Op::Rename { .. } => self.unmake(op),
             Op::Lookup { dir, name: n } => {
                 let (ino, node) = self.dir(*dir);
@@ -188,7 +198,7 @@ impl Pair {
 
     fn make(&mut self, op: &Op) {
         let now = self.next_time();
-        let new = New { perm: 0o644, uid: world::CALLER.uid, gid: world::CALLER.gid };
+        let new = self.owned(0o666);
         let (parent, dir, n) = match op {
             Op::Create { dir, name }
             | Op::MkDir { dir, name }
@@ -199,15 +209,27 @@ impl Pair {
         };
         let (request, want) = match op {
             Op::Create { .. } => (
-                k::Operation::MkNod { parent, name: n.clone(), mode: 0o100_644, umask: 0, rdev: 0 },
+                k::Operation::MkNod {
+                    parent,
+                    name: n.clone(),
+                    mode: 0o100_666,
+                    umask: UMASK,
+                    rdev: 0,
+                },
                 self.model.create(dir, &n, new, now),
             ),
             Op::MkDir { .. } => (
-                k::Operation::MkDir { parent, name: n.clone(), mode: 0o644, umask: 0 },
+                k::Operation::MkDir { parent, name: n.clone(), mode: 0o666, umask: UMASK },
                 self.model.mkdir(dir, &n, new, now),
             ),
             Op::MkNod { .. } => (
-                k::Operation::MkNod { parent, name: n.clone(), mode: 0o010_644, umask: 0, rdev: 0 },
+                k::Operation::MkNod {
+                    parent,
+                    name: n.clone(),
+                    mode: 0o010_666,
+                    umask: UMASK,
+                    rdev: 0,
+                },
                 self.model.mknod(dir, &n, Kind::Fifo, 0, new, now),
             ),
             Op::Symlink { .. } => (
@@ -235,6 +257,72 @@ impl Pair {
             (Err(got), Err(want)) => {
                 assert_eq!(got.errno(), want.errno(), "{op:?}: {got:?}, {want:?}")
             }
+            (got, want) => panic!("{op:?}: {got:?}, the model: {want:?}"),
+        }
+    }
+
+    /// A node of the world's caller, who has a umask.
+    fn owned(&self, perm: u16) -> New {
+        New { perm, umask: UMASK as u16, uid: world::CALLER.uid, gid: world::CALLER.gid }
+    }
+
+    fn tmpfile(&mut self, dir: u8, exclusive: bool) {
+        let (now, (parent, dir)) = (self.next_time(), self.dir(dir));
+        let flags = k::OpenFlags(if exclusive { 0o202 } else { 0o2 });
+        let request = k::Operation::TmpFile { parent, mode: 0o4755, umask: UMASK, flags };
+        let want = self.model.tmpfile(dir, !exclusive, self.owned(0o4755), now);
+        match (self.world.ask(request), want) {
+            (Ok(k::Reply::Created { entry, opened }), Ok(want)) => {
+                let ino = entry.attr.expect("an inode").ino;
+                self.nodes.insert(ino, want.node);
+                self.model.hold(want.node).expect("just made");
+                self.open.push((ino, opened.handle));
+            }
+            (Err(got), Err(want)) => assert_eq!(got.errno(), want.errno()),
+            (got, want) => panic!("tmpfile: {got:?}, the model: {want:?}"),
+        }
+    }
+
+    fn change_xattr(&mut self, op: &Op) {
+        let now = self.next_time();
+        let name = |which: u8| match which {
+            0 => "trusted.a",
+            1 => "security.b",
+            2 => "security.capability",
+            3 => "system.posix_acl_access",
+            _ => "system.posix_acl_default",
+        };
+        let (got, want) = match op {
+            Op::SetXattr { node, which, value, flags } => {
+                let ((ino, node), name) = (self.node(*node), name(*which));
+                let value = if *which < 3 {
+                    vec![*value; value.wrapping_mul(7).into()]
+                } else {
+                    acl(*value)
+                };
+                let mode = [XattrMode::Any, XattrMode::Create, XattrMode::Replace];
+                let mode = mode[usize::from(*flags)];
+                let request = k::Operation::SetXattr {
+                    ino,
+                    name: name.into(),
+                    value: Bytes::from(value.clone()),
+                    flags: (*flags).into(),
+                    kill_sgid: *flags == 1,
+                };
+                let who = if *flags == 1 { Caller::Unprivileged } else { Caller::Privileged };
+                let want = self.model.setxattr(node, name.as_bytes(), &value, mode, who, now);
+                (self.world.ask(request), want)
+            }
+            Op::RemoveXattr { node, which } => {
+                let ((ino, node), name) = (self.node(*node), name(*which));
+                let request = k::Operation::RemoveXattr { ino, name: name.into() };
+                (self.world.ask(request), self.model.removexattr(node, name.as_bytes(), now))
+            }
+            _ => unreachable!(),
+        };
+        match (got, want) {
+            (Ok(_), Ok(())) => {}
+            (Err(got), Err(want)) => assert_eq!(got.errno(), want.errno(), "{op:?}"),
             (got, want) => panic!("{op:?}: {got:?}, the model: {want:?}"),
         }
     }
@@ -361,12 +449,14 @@ impl Pair {
 
     fn transfer(&mut self, op: &Op) {
         match op {
-            Op::Write { file, at, len, append } => {
+            Op::Write { file, at, len, append, kill } => {
                 let Some((ino, handle)) = pick(&self.open, *file) else { return };
                 self.writes = self.writes.wrapping_add(1);
                 let data = Bytes::from(vec![self.writes.max(1); *len as usize]);
                 let (now, node) = (self.next_time(), self.nodes[&ino]);
-                let flags = k::WriteFlags { append: *append, ..k::WriteFlags::default() };
+                let flags =
+                    k::WriteFlags { append: *append, kill_suidgid: *kill, from_cache: false };
+                let who = if *kill { Caller::Unprivileged } else { Caller::Privileged };
                 let request = k::Operation::Write {
                     ino,
                     handle,
@@ -377,11 +467,9 @@ impl Pair {
                 let got = self.world.ask(request);
                 assert!(matches!(got, Ok(k::Reply::Written(n)) if n == *len), "{op:?}: {got:?}");
                 if *append {
-                    self.model.append(node, &data, Caller::Privileged, now).expect("append");
+                    self.model.append(node, &data, who, now).expect("append");
                 } else {
-                    self.model
-                        .write(node, u64::from(*at), &data, Caller::Privileged, now)
-                        .expect("write");
+                    self.model.write(node, u64::from(*at), &data, who, now).expect("write");
                 }
             }
             Op::Read { file, at, len } => {
@@ -401,8 +489,9 @@ impl Pair {
         let mut asked = k::SetAttr::default();
         let mut set = SetAttr::default();
         let (ino, node) = match op {
-            Op::Truncate { node, size } => {
+            Op::Truncate { node, size, kill } => {
                 let Some(found) = self.file(*node) else { return };
+                asked.kill_suidgid = *kill;
                 asked.size = Some(u64::from(*size));
                 set.size = asked.size;
                 found
@@ -424,17 +513,16 @@ impl Pair {
             }
             Op::Chown { node, uid } => {
                 let (ino, node) = self.node(*node);
-                // The kernel sends the mode without its set-id bits along.
-                let perm = self.model.getattr(node).expect("held").perm & !0o6000;
-                asked.mode = Some(u32::from(perm));
+                let kind = self.model.getattr(node).expect("held").kind;
+                asked.kill_suidgid = kind != Kind::Dir;
                 asked.uid = Some(u32::from(*uid));
-                set.perm = Some(perm);
                 set.uid = asked.uid;
                 (ino, node)
             }
             _ => unreachable!(),
         };
-        self.model.setattr(node, &set, Caller::Privileged, now).expect("setattr");
+        let who = if asked.kill_suidgid { Caller::Unprivileged } else { Caller::Privileged };
+        self.model.setattr(node, &set, who, now).expect("setattr");
         let got = self.world.ask(k::Operation::SetAttr { ino, handle: None, set: asked });
         assert!(got.is_ok(), "{op:?}: {got:?}");
     }
@@ -449,6 +537,7 @@ impl Pair {
             let meant =
                 (u32::from(want.perm), want.nlink, want.uid, want.gid, want.mtime, want.ctime);
             assert_eq!(seen, meant, "after {op:?}: {ino} {:?}", want.kind);
+            self.compare_xattrs(op, ino, node);
             if want.kind != Kind::Dir {
                 assert_eq!(got.size, want.size, "after {op:?}: {ino}");
                 assert_eq!(
@@ -459,6 +548,55 @@ impl Pair {
             }
         }
     }
+}
+
+impl Pair {
+    fn compare_xattrs(&mut self, op: &Op, ino: Ino, node: NodeId) {
+        // What the privileged alone see is asked for by name.
+        let hidden = |name: &[u8]| name.starts_with(b"trusted.");
+        let want = self.model.listxattr(node).expect("known");
+        let list: Vec<u8> =
+            want.iter().filter(|n| !hidden(n)).flat_map(|n| n.iter().copied().chain([0])).collect();
+        match self.world.ask(k::Operation::ListXattr { ino, room: 65_536 }) {
+            Ok(k::Reply::Value(got)) => assert_eq!(got, list, "after {op:?}: {ino}"),
+            other => panic!("after {op:?}: {ino}: {other:?}"),
+        }
+        for name in want {
+            let value = self.model.getxattr(node, &name).expect("listed");
+            let request = k::Operation::GetXattr { ino, name: name.into(), room: 65_536 };
+            match self.world.ask(request) {
+                Ok(k::Reply::Value(got)) => assert_eq!(got, value, "after {op:?}: {ino}"),
+                other => panic!("after {op:?}: {ino}: {other:?}"),
+            }
+        }
+    }
+}
+
+const UMASK: u32 = 0o022;
+
+/// An ACL, now and then of nobody, or one that says no more than permission bits.
+fn acl(pick: u8) -> Vec<u8> {
+    let perm = |shift: u8| u16::from(pick >> shift & 7);
+    let none = u32::MAX;
+    let mut entries = vec![(1, perm(0), none), (4, perm(1), none), (32, perm(2), none)];
+    match pick % 4 {
+        0 => {}
+        1 => entries.insert(2, (16, perm(3), none)),
+        _ => {
+            entries.insert(1, (2, perm(4), 1000));
+            entries.insert(3, (16, perm(5), none));
+        }
+    }
+    if pick == 255 {
+        entries.clear();
+    }
+    let mut out = vec![2, 0, 0, 0];
+    for (tag, perm, id) in entries {
+        out.extend(u16::to_le_bytes(tag));
+        out.extend(perm.to_le_bytes());
+        out.extend(id.to_le_bytes());
+    }
+    out
 }
 
 proptest! {
