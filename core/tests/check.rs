@@ -1,5 +1,7 @@
 //! The check of a volume: it finds nothing where nothing is, and each kind of damage by its rule.
 
+#[path = "check/repair.rs"]
+mod repair;
 mod world;
 
 use bytes::Bytes;
@@ -210,6 +212,13 @@ const DAMAGE: &[(&str, Plant)] = &[
         let bytes = v.w.kv[pack.as_ref()].clone();
         v.set(other, bytes);
     }),
+    (rule::LOG_GENERATION, |v| {
+        let pack = v.rows(v.carried, tag::LOG).remove(0);
+        let (other, _) = key::log_pack(v.small, 1, 0, 0, 0);
+        let bytes = v.w.kv[pack.as_ref()].clone();
+        v.edit_core(v.small, |core| core.generation = 2);
+        v.set(other, bytes);
+    }),
     (rule::LOG_ORDER, |v| v.stamp_log([0, 0, 0, 1], [0; 10])),
     (rule::LOG_ORDER, |v| v.stamp_log([0; 4], [0xff; 10])),
     (rule::BEYOND_SIZE, |v| {
@@ -323,6 +332,11 @@ const DAMAGE: &[(&str, Plant)] = &[
     }),
     (rule::SEGMENT_LENGTH, |v| {
         v.set(key::segment(v.segment()), 70_001u64.to_le_bytes().to_vec());
+    }),
+    (rule::SEGMENT_LENGTH, |v| {
+        let segment = v.segment();
+        v.w.pages.get_mut(&segment).expect("it is stored").truncate(69_999);
+        v.set(key::segment(segment), 69_999u64.to_le_bytes().to_vec());
     }),
     (rule::SEGMENT_PAIR, |v| drop(v.take(&key::live_bytes(v.segment())))),
     (rule::SEGMENT_PAIR, |v| v.set(key::live_bytes(UNKNOWN), vec![0; 8])),

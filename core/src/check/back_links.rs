@@ -1,7 +1,7 @@
 //! Back links: from an inode with several names to each of them.
 
 use super::scan::{Scan, Store};
-use super::{Check, rule};
+use super::{Check, Fix, rule};
 use crate::error::FsResult;
 use crate::meta::key;
 use crate::meta::record::Dentry;
@@ -41,7 +41,8 @@ pub(super) async fn scan(store: &Store<'_>, check: &mut Check) -> FsResult<()> {
             };
             let text =
                 format!("inode {ino}: back link to directory {dir}, cookie {cookie:#x}: {found}");
-            check.problems.add(rule::BACK_LINK, text);
+            let fix = Fix::Clear([key::back_link(ino, dir, cookie)].into());
+            check.problems.add_with(rule::BACK_LINK, text, Some(fix));
         }
     }
     Ok(())

@@ -4,12 +4,12 @@
 //! there. (The topmost paint must be an erase, so that for each extent a later erase covers each of its
 //! bytes beyond the size; that needs no overlay.)
 
-use super::{Check, rule};
+use super::{Check, Fix, rule};
 use crate::data::extent_map::Source;
 use crate::data::write_log::{self, LogExtent};
 use crate::id::Ino;
 use crate::limits::INLINE_MAX;
-use crate::meta::key;
+use crate::meta::key::{self, tag};
 use crate::meta::record::{Core, Pair, decode_erase, flag};
 use crate::port::meta_kv::{Value, Version};
 use alloc::format;
@@ -32,6 +32,8 @@ pub(super) struct FileRows {
     logged: Pair,
     /// A pack or erase does not decode.
     unreadable: bool,
+    /// A pack or erase is newer than the store: no erase covers it.
+    disordered: bool,
 }
 
 impl FileRows {
@@ -98,6 +100,7 @@ impl FileRows {
                 "inode {ino}: log or erase of incarnation {incarnation}, version {}; the store is at {} and {}",
                 version.0, check.newest.0, check.newest.1.0
             );
+            self.disordered = true;
             check.problems.add(rule::LOG_ORDER, text);
         }
     }
@@ -122,7 +125,12 @@ impl FileRows {
                 "inode {ino}: bytes {}..{} are visible beyond its size {size}",
                 left.start, left.end
             );
-            check.problems.add(rule::BEYOND_SIZE, text);
+            let fix = Fix::Erase { ino, generation, from: size };
+            check.problems.add_with(
+                rule::BEYOND_SIZE,
+                text,
+                Some(fix).filter(|_| !self.disordered),
+            );
         }
     }
 
@@ -140,14 +148,19 @@ impl FileRows {
                     "inode {ino}: log or erase of generation {generation}, which is neither the current one ({}) nor queued for reclaim",
                     core.generation
                 );
-                check.problems.add(rule::LOG_GENERATION, text);
+                let older = *generation < core.generation;
+                let fix = older.then(|| Fix::Queue(ino, *generation));
+                check.problems.add_with(rule::LOG_GENERATION, text, fix);
             }
         }
         if let Some(len) = self.inline
             && len > size.min(INLINE_MAX)
         {
             let text = format!("inode {ino}: {len} bytes inline, size {size}");
-            check.problems.add(rule::INLINE_LENGTH, text);
+            // Nothing is cut off: who wrote it wants it.
+            let fits = len <= INLINE_MAX;
+            let fix = fits.then(|| Fix::number(key::inode(ino, tag::SIZE), len)).flatten();
+            check.problems.add_with(rule::INLINE_LENGTH, text, fix);
         }
         let logged = self.generations.contains(&core.generation);
         let inline = core.has(flag::INLINE);
@@ -173,7 +186,8 @@ impl FileRows {
                 "inode {ino}: counted {} log entries and {} bytes, found {} and {}",
                 usage.hi, usage.lo, found.hi, found.lo
             );
-            check.problems.add(rule::USAGE, text);
+            let fix = Fix::put(key::inode(ino, tag::USAGE), found.encode());
+            check.problems.add_with(rule::USAGE, text, fix.filter(|_| !leaving));
         }
     }
 }

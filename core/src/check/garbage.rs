@@ -1,8 +1,7 @@
 //! What waits for reclaim: inodes without names, and data generations that a truncate cut off.
 
-use super::Check;
-use super::rule;
 use super::scan::{Scan, Store};
+use super::{Check, Fix, rule};
 use crate::error::FsResult;
 use crate::id::Ino;
 use crate::meta::key;
@@ -48,7 +47,8 @@ pub(super) fn check(check: &mut Check) {
     for inode in check.inodes.readable() {
         if inode.nlink == 0 && inode.names == 0 && !check.garbage.has_inode(inode.ino) {
             let text = format!("inode {}: no names, and not queued for reclaim", inode.ino);
-            check.problems.add(rule::RECLAIM_MISSING, text);
+            let fix = (!check.names_unknown).then_some(Fix::Queue(inode.ino, WHOLE));
+            check.problems.add_with(rule::RECLAIM_MISSING, text, fix);
         }
     }
     for (ino, generation) in &check.garbage.0 {
@@ -66,7 +66,9 @@ pub(super) fn check(check: &mut Check) {
                 WHOLE => format!("inode {ino}"),
                 generation => format!("generation {generation} of inode {ino}"),
             };
-            check.problems.add(rule::RECLAIM_ENTRY, format!("{what} queued for reclaim: {found}"));
+            let text = format!("{what} queued for reclaim: {found}");
+            let fix = Fix::Clear([key::garbage(*ino, *generation)].into());
+            check.problems.add_with(rule::RECLAIM_ENTRY, text, Some(fix));
         }
     }
 }

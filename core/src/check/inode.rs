@@ -7,7 +7,7 @@ use super::file::FileRows;
 use super::inodes::{Dir, Inode};
 use super::scan::{Scan, Store};
 use super::xattrs::Xattrs;
-use super::{Check, rule};
+use super::{Check, Fix, rule};
 use crate::error::FsResult;
 use crate::id::Ino;
 use crate::limits::{FILE_SIZE_MAX, SYMLINK_MAX};
@@ -18,6 +18,7 @@ use crate::port::kernel::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, 
 use crate::port::meta_kv::Value;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// Reads all inodes.
 pub(super) async fn scan(store: &Store<'_>, check: &mut Check) -> FsResult<()> {
@@ -43,8 +44,10 @@ pub(super) async fn scan(store: &Store<'_>, check: &mut Check) -> FsResult<()> {
     if let Some(done) = current {
         done.finish(check);
     }
-    if check.inodes.find(Ino::ROOT).is_none_or(|root| root.readable && root.kind != S_IFDIR) {
-        check.problems.add(rule::ROOT, String::from("no root directory"));
+    let root = check.inodes.find(Ino::ROOT);
+    if root.is_none_or(|root| root.readable && root.kind != S_IFDIR) {
+        let fix = root.is_none().then_some(Fix::Root);
+        check.problems.add_with(rule::ROOT, String::from("no root directory"), fix);
     }
     Ok(())
 }
@@ -62,7 +65,10 @@ struct Rows {
     core: Seen,
     /// An attribute that later rules need does not decode.
     unreadable: bool,
-    stray: bool,
+    /// The first tag, if no core came before it.
+    stray: Option<u8>,
+    /// There are rows that are no plain attributes.
+    more: bool,
     size: u64,
     usage: Pair,
     children: Pair,
@@ -78,7 +84,8 @@ impl Rows {
             ino,
             core: Seen::Nothing,
             unreadable: false,
-            stray: false,
+            stray: None,
+            more: false,
             size: 0,
             usage: Pair::default(),
             children: Pair::default(),
@@ -93,11 +100,10 @@ impl Rows {
         if tag == tag::CORE && rest.is_empty() {
             return self.core(check, value);
         }
-        if matches!(self.core, Seen::Nothing) && !self.stray {
-            self.stray = true;
-            let text = format!("inode {}: keys (first tag {tag:#04x}) but no core", self.ino);
-            check.problems.add(rule::STRAY_KEY, text);
+        if matches!(self.core, Seen::Nothing) {
+            self.stray.get_or_insert(tag);
         }
+        self.more |= !(tag::SIZE..=tag::PARENT).contains(&tag) || !rest.is_empty();
         match tag {
             tag::ERASE | tag::LOG | tag::XATTR => {}
             _ if !rest.is_empty() => return self.unknown(check, tag),
@@ -165,7 +171,9 @@ impl Rows {
             self.unreadable = true;
             check.inodes.bytes_unknown |= matches!(tag, tag::USAGE | tag::XATTRS);
             let text = format!("inode {}: attribute {tag:#04x} is {value:?}", self.ino);
-            check.problems.add(rule::ATTR_DECODE, text);
+            // Without it a time is the birth time, and what is counted is counted anew.
+            let fix = (tag != tag::SIZE).then(|| Fix::Clear([key::inode(self.ino, tag)].into()));
+            check.problems.add_with(rule::ATTR_DECODE, text, fix);
         }
     }
 
@@ -187,6 +195,9 @@ impl Rows {
 
     /// All rows of the inode were seen.
     fn finish(mut self, check: &mut Check) {
+        if let Some(tag) = self.stray {
+            self.report_stray(check, tag);
+        }
         let bytes = self.usage.lo.saturating_add(self.xattrs.bytes());
         let core = match core::mem::replace(&mut self.core, Seen::Nothing) {
             Seen::Nothing => return,
@@ -217,6 +228,17 @@ impl Rows {
         check.inodes.push(inode(self.ino, &core), dir);
     }
 
+    /// Keys without a core. Data is left alone: somebody may want it.
+    fn report_stray(&self, check: &mut Check, tag: u8) {
+        let text = format!("inode {}: keys (first tag {tag:#04x}) but no core", self.ino);
+        let nothing = matches!(self.core, Seen::Nothing);
+        let bare = nothing && !self.more && self.ino != Ino::ROOT;
+        if nothing && self.more {
+            check.headless.insert(self.ino);
+        }
+        check.problems.add_with(rule::STRAY_KEY, text, bare.then_some(Fix::ClearInode(self.ino)));
+    }
+
     fn check_target(&self, check: &mut Check) {
         let limit = 1..=SYMLINK_MAX as u64;
         if self.target.is_none_or(|len| len != self.size || !limit.contains(&len)) {
@@ -224,7 +246,9 @@ impl Rows {
                 "symlink {}: size {}, length of the target {:?}",
                 self.ino, self.size, self.target
             );
-            check.problems.add(rule::SYMLINK_TARGET, text);
+            let len = self.target.filter(|len| limit.contains(len));
+            let fix = len.and_then(|len| Fix::number(key::inode(self.ino, tag::SIZE), len));
+            check.problems.add_with(rule::SYMLINK_TARGET, text, fix);
         }
     }
 }
@@ -268,11 +292,19 @@ fn unreadable(ino: Ino) -> Inode {
 
 /// Every inode number is of a group below the next one.
 pub(super) fn check_groups(check: &mut Check, next: u64) {
-    for inode in check.inodes.readable().filter(|inode| inode.ino != Ino::ROOT) {
-        let group = groups::group(inode.ino);
+    let inodes: Vec<_> = check.inodes.readable().map(|inode| inode.ino).collect();
+    for ino in inodes.into_iter().filter(|ino| *ino != Ino::ROOT) {
+        let group = groups::group(ino);
         if group == 0 || group >= next {
-            let text = format!("inode {}: of group {group}, next free is {next}", inode.ino);
-            check.problems.add(rule::INODE_GROUP, text);
+            let text = format!("inode {ino}: of group {group}, next free is {next}");
+            let fix = if group == 0 { None } else { next_group(check) };
+            check.problems.add_with(rule::INODE_GROUP, text, fix);
         }
     }
+}
+
+/// The next group becomes one above all that are in use.
+pub(super) fn next_group(check: &Check) -> Option<Fix> {
+    let used = check.inodes.readable().map(|inode| groups::group(inode.ino)).max();
+    Fix::number(key::groups(), used.unwrap_or(0) + 1)
 }

@@ -1,7 +1,8 @@
 //! The offline check of a volume: every invariant of the metadata as a rule with a stable name.
 //!
-//! Owns: the rules ([`rule::ALL`]) and the order in which the key space is read. Never does: repairs,
-//! or decisions that operations share; it recomputes from the rows what operations keep in counters.
+//! Owns: the rules ([`rule::ALL`]), the order in which the key space is read, what makes good a broken rule.
+//! Never does: decisions that operations share; it recomputes from the rows what operations keep in
+//! counters. Repairs are [`repair`]'s.
 //!
 //! Reads go page by page, all of them at one version, so that a volume of any size is checked within the
 //! store's limits while requests go on. Should that version leave the store's window, the rest is read
@@ -22,6 +23,7 @@ mod names;
 mod nlink;
 mod pages;
 mod problems;
+mod repair;
 pub mod rule;
 mod scan;
 mod segments;
@@ -30,13 +32,17 @@ mod volume;
 mod xattrs;
 
 use crate::error::FsResult;
+use crate::id::Ino;
 use crate::meta::txn::Volume;
-use crate::port::control::CheckReport;
+use crate::port::control::{CheckReport, Problem};
 use crate::port::meta_kv::Version;
 use crate::task::Cx;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use garbage::Garbage;
 use inodes::Inodes;
 use problems::Problems;
+use repair::Fix;
 use scan::Store;
 use segments::Segments;
 
@@ -52,7 +58,13 @@ struct Check {
     dentries: u64,
     bytes_verified: u64,
     orphan_segments: u64,
+    /// An entry does not decode: what it names has one name more than was seen.
+    names_unknown: bool,
+    /// Inodes that have data, but no core.
+    headless: BTreeSet<Ino>,
 }
+
+pub use repair::repair;
 
 /// How often a check that finds problems in a volume on the move begins anew.
 const PASSES_MAX: usize = 3;
@@ -62,17 +74,22 @@ const PASSES_MAX: usize = 3;
 /// # Errors
 /// When a store does not answer. What it answers never is an error: that is what the report is for.
 pub async fn check(cx: &Cx, volume: &Volume, data: bool) -> FsResult<CheckReport> {
-    let mut report = pass(cx, volume, data).await?;
+    let mut report = pass(cx, volume, data).await?.0;
     for _ in 1..PASSES_MAX {
         if report.exact || report.problems.is_empty() {
             break;
         }
-        report = pass(cx, volume, data).await?;
+        report = pass(cx, volume, data).await?.0;
     }
     Ok(report)
 }
 
-async fn pass(cx: &Cx, volume: &Volume, data: bool) -> FsResult<CheckReport> {
+/// Checks every rule once; with what would make good the problems that it found.
+async fn pass(
+    cx: &Cx,
+    volume: &Volume,
+    data: bool,
+) -> FsResult<(CheckReport, Vec<(Problem, Fix)>)> {
     let store = Store::new(cx, volume);
     store.stage("volume").await;
     let began = store.version().await?;
@@ -94,7 +111,8 @@ async fn pass(cx: &Cx, volume: &Volume, data: bool) -> FsResult<CheckReport> {
     let exact = store.is_exact() || store.version_now().await? == began;
     store.stage("data").await;
     pages::check(&store, &mut check, data).await?;
-    Ok(check.report(exact))
+    let fixes = check.problems.fixes();
+    Ok((check.report(exact), fixes))
 }
 
 impl Check {

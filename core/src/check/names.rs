@@ -1,12 +1,13 @@
 //! Directory entries: each one by itself, and what they add up to for directories and inodes.
 
 use super::scan::{Scan, Store};
-use super::{Check, rule};
+use super::{Check, Fix, rule};
 use crate::error::FsResult;
 use crate::id::Ino;
 use crate::limits::BUCKET_SLOTS;
+use crate::meta::key::{self, tag};
+use crate::meta::name;
 use crate::meta::record::Dentry;
-use crate::meta::{key, name};
 use crate::port::kernel::S_IFDIR;
 use crate::port::meta_kv::{Key, Value};
 use alloc::format;
@@ -61,6 +62,7 @@ fn check_row(
     let dentry = match Dentry::decode(value) {
         Ok(dentry) if name::check_entry(&dentry.name).is_ok() => dentry,
         _ => {
+            check.names_unknown = true;
             if let Some(dir) = check.inodes.dir_mut(dir) {
                 dir.readable = false;
             }
@@ -75,10 +77,11 @@ fn check_row(
     if first != expected {
         let text =
             format!("{}: at cookie {cookie:#x}, its bucket is {expected:#x}", shown(&dentry));
-        check.problems.add(rule::DENTRY_BUCKET, text);
+        check.problems.add_with(rule::DENTRY_BUCKET, text, Some(Fix::Move { dir, cookie }));
     }
     if !bucket.add((dir, first), &dentry.name) {
-        check.problems.add(rule::DENTRY_DUPLICATE, format!("{}: stands twice", shown(&dentry)));
+        let text = format!("{}: stands twice", shown(&dentry));
+        check.problems.add_with(rule::DENTRY_DUPLICATE, text, Some(Fix::Rename { dir, cookie }));
     }
     if let Some(dir) = check.inodes.dir_mut(dir) {
         dir.found.lo += 1;
@@ -89,21 +92,26 @@ fn check_row(
 
 /// The directory of an entry must have a name itself.
 fn check_parent(check: &mut Check, dir: Ino, cookie: u64) {
-    let found = match check.inodes.find(dir) {
+    let clear = Fix::Clear([key::dentry(dir, cookie)].into());
+    let (found, fix) = match check.inodes.find(dir) {
         Some(inode) if !inode.readable => return,
         Some(inode) if inode.kind == S_IFDIR && inode.nlink > 0 => return,
-        Some(inode) if inode.kind == S_IFDIR => "a removed directory",
-        Some(_) => "no directory",
-        None => "no inode",
+        // What had a name here only comes to /lost+found.
+        Some(inode) if inode.kind == S_IFDIR => ("a removed directory", Some(clear)),
+        Some(_) => ("no directory", Some(clear)),
+        None if dir == Ino::ROOT || check.headless.contains(&dir) => ("no inode", None),
+        None => ("no inode", Some(Fix::Directory(dir))),
     };
     let text = format!("entry at cookie {cookie:#x} of {dir}, which is {found}");
-    check.problems.add(rule::DENTRY_PARENT, text);
+    check.problems.add_with(rule::DENTRY_PARENT, text, fix);
 }
 
 fn check_target(check: &mut Check, place: (Ino, u64), dentry: &Dentry, shown: String) {
     let Some(inode) = check.inodes.find_mut(dentry.ino) else {
         let text = format!("{shown}: names inode {}, which does not exist", dentry.ino);
-        return check.problems.add(rule::DENTRY_TARGET, text);
+        let lost = !check.headless.contains(&dentry.ino);
+        let fix = lost.then(|| Fix::Unname { dir: place.0, cookie: place.1, ino: dentry.ino });
+        return check.problems.add_with(rule::DENTRY_TARGET, text, fix);
     };
     inode.names += 1;
     inode.home_seen |= inode.home == place;
@@ -113,13 +121,16 @@ fn check_target(check: &mut Check, place: (Ino, u64), dentry: &Dentry, shown: St
     let (ino, kind) = (inode.ino, inode.kind);
     if kind != dentry.kind {
         let text = format!("{shown}: says type {:#o}, inode {ino} has {kind:#o}", dentry.kind);
-        return check.problems.add(rule::DENTRY_KIND, text);
+        let fix = Fix::Kind { dir: place.0, cookie: place.1, kind };
+        return check.problems.add_with(rule::DENTRY_KIND, text, Some(fix));
     }
     if let Some(at) = check.inodes.dir_at(ino) {
         let parent = check.inodes.dirs()[at].parent;
         if check.inodes.dirs()[at].readable && parent != Some(place.0) && ino != Ino::ROOT {
             let text = format!("{shown}: parent pointer of {ino} says {parent:?}");
-            check.problems.add(rule::DIR_PARENT, text);
+            let parent = Bytes::copy_from_slice(&place.0.0.to_be_bytes());
+            let fix = Fix::put(key::inode(ino, tag::PARENT), parent);
+            check.problems.add_with(rule::DIR_PARENT, text, fix);
         }
     }
 }
@@ -132,7 +143,8 @@ fn check_children(check: &mut Check) {
                 "directory {}: counted {} subdirectories and {} entries, found {} and {}",
                 dir.ino, dir.counted.hi, dir.counted.lo, dir.found.hi, dir.found.lo
             );
-            check.problems.add(rule::DIR_CHILDREN, text);
+            let fix = Fix::put(key::inode(dir.ino, tag::CHILDREN), dir.found.encode());
+            check.problems.add_with(rule::DIR_CHILDREN, text, fix);
         }
     }
 }

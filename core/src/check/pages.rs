@@ -82,31 +82,33 @@ async fn verify(store: &Store<'_>, check: &mut Check, ids: &[SegmentId]) -> FsRe
     let (mut bad, mut verified) = (Vec::new(), 0);
     for (id, reply) in ids.iter().zip(replies) {
         let segment = &check.segments.all[id];
-        let (rule, found) = match reply {
+        let (rule, found, fix) = match reply {
             Ok(PageReply::Verified { len }) => {
                 check.bytes_verified += u64::from(len);
                 verified += u64::from(len);
                 match segment.payload {
                     Some(payload) if payload != u64::from(len) => {
-                        (rule::SEGMENT_LENGTH, format!("record says {payload}, stored are {len}"))
+                        let text = format!("record says {payload}, stored are {len}");
+                        (rule::SEGMENT_LENGTH, text, segment.recorded(*id, u64::from(len)))
                     }
                     _ => continue,
                 }
             }
             Ok(_) => return Err(FsError::Damaged),
-            Err(PageError::Missing) => (rule::SEGMENT_MISSING, String::from("gone")),
+            Err(PageError::Missing) => (rule::SEGMENT_MISSING, String::from("gone"), None),
             Err(PageError::Corrupt { offset }) => {
-                (rule::FRAME_CHECKSUM, format!("the frame at payload byte {offset} is damaged"))
+                let text = format!("the frame at payload byte {offset} is damaged");
+                (rule::FRAME_CHECKSUM, text, None)
             }
-            Err(error) => (rule::SEGMENT_UNREADABLE, format!("{error:?}")),
+            Err(error) => (rule::SEGMENT_UNREADABLE, format!("{error:?}"), None),
         };
-        bad.push((*id, rule, format!("segment {id}: {found}; {}", segment.users())));
+        bad.push((*id, rule, format!("segment {id}: {found}; {}", segment.users()), fix));
     }
     store.advance(verified).await;
     let suspects: Vec<SegmentId> = bad.iter().map(|(id, ..)| *id).collect();
     let named = still_named(store, &suspects).await?;
-    for (_, rule, text) in bad.into_iter().filter(|(id, ..)| named.contains(id)) {
-        check.problems.add(rule, text);
+    for (_, rule, text, fix) in bad.into_iter().filter(|(id, ..)| named.contains(id)) {
+        check.problems.add_with(rule, text, fix);
     }
     Ok(())
 }

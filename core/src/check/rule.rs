@@ -9,6 +9,30 @@ macro_rules! rules {
     };
 }
 
+/// What a repair makes of a broken rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It is made good.
+    Repaired,
+    /// It is made good if nothing is lost or guessed that way, else left alone.
+    Sometimes,
+    /// It is left alone: what should be there is not known, or the data is gone.
+    Left,
+}
+
+/// The class of a rule.
+pub fn class(rule: &str) -> Class {
+    match rule {
+        VOLUME_RECORD | UNKNOWN_KEY | CORE_DECODE | UNKNOWN_TAG | TAG_KIND | INLINE_LOG
+        | ERASE_DECODE | LOG_DECODE | LOG_ORDER | XATTR_DECODE | ACL_MODE | DENTRY_DECODE
+        | SEGMENT_MISSING | SEGMENT_UNREADABLE | FRAME_CHECKSUM => Class::Left,
+        ATTR_DECODE | LOG_GENERATION | SYMLINK_TARGET | SEGMENT_RECORD | SEGMENT_LENGTH => {
+            Class::Sometimes
+        }
+        _ => Class::Repaired,
+    }
+}
+
 rules! {
     /// The volume record is there and decodes.
     VOLUME_RECORD = "volume-record";

@@ -1,7 +1,7 @@
 //! Segments: their records and live-byte counters against the logs that name them.
 
 use super::scan::{Scan, Store};
-use super::{Check, rule};
+use super::{Check, Fix, rule};
 use crate::error::FsResult;
 use crate::id::{Ino, SegmentId};
 use crate::meta::key;
@@ -57,6 +57,11 @@ impl Segment {
         !self.inos.is_empty()
     }
 
+    /// Its record becomes what is stored, if no extent ends beyond.
+    pub(super) fn recorded(&self, id: SegmentId, stored: u64) -> Option<Fix> {
+        if self.end <= stored { Fix::number(key::segment(id), stored) } else { None }
+    }
+
     /// Who names it, for a report.
     pub(super) fn users(&self) -> String {
         let mut out = String::from("named by");
@@ -91,7 +96,10 @@ pub(super) async fn scan(store: &Store<'_>, check: &mut Check) -> FsResult<()> {
                     Err(_) => {
                         segment.unreadable = true;
                         let text = format!("segment {id}: {key:?} is {value:?}");
-                        check.problems.add(rule::SEGMENT_RECORD, text);
+                        // What a counter should say is known; what a record said is not.
+                        let known = live && !check.segments.incomplete;
+                        let fix = known.then(|| Fix::number(key, segment.referenced)).flatten();
+                        check.problems.add_with(rule::SEGMENT_RECORD, text, fix);
                     }
                 }
             }
@@ -105,8 +113,23 @@ fn compare(check: &mut Check) {
     let incomplete = check.segments.incomplete;
     for (id, segment) in check.segments.all.iter().filter(|(_, s)| !s.unreadable) {
         if let Some((rule, found)) = violation(segment, incomplete) {
-            check.problems.add(rule, format!("segment {id}: {found}"));
+            let fix = (!incomplete).then(|| fix(rule, *id, segment)).flatten();
+            check.problems.add_with(rule, format!("segment {id}: {found}"), fix);
         }
+    }
+}
+
+/// What makes good a broken rule, where every reference was seen.
+fn fix(rule: &'static str, id: SegmentId, segment: &Segment) -> Option<Fix> {
+    let (record, live) = (key::segment(id), key::live_bytes(id));
+    match rule {
+        rule::SEGMENT_UNKNOWN => {
+            Some(Fix::Record { id, end: segment.end, live: segment.referenced })
+        }
+        rule::SEGMENT_PAIR if !segment.is_referenced() => Some(Fix::Clear([live].into())),
+        rule::SEGMENT_UNREFERENCED => Some(Fix::Clear([record, live].into())),
+        rule::SEGMENT_PAIR | rule::SEGMENT_LIVE_BYTES => Fix::number(live, segment.referenced),
+        _ => None,
     }
 }
 

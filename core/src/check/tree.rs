@@ -1,7 +1,8 @@
 //! The directories form a tree: parent pointers lead from each one to the root.
 
-use super::{Check, rule};
+use super::{Check, Fix, rule};
 use crate::id::Ino;
+use crate::meta::key;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -25,8 +26,12 @@ pub(super) fn check(check: &mut Check) {
         let mut at = Some(start);
         while let Some(here) = at {
             if ways[here] == Way::Here {
-                let text = format!("directory {} is its own ancestor", dirs[here].ino);
-                check.problems.add(rule::DIR_TREE, text);
+                let ino = dirs[here].ino;
+                let text = format!("directory {ino} is its own ancestor");
+                // Without its name the circle is open, and what is in it comes to /lost+found.
+                let home = check.inodes.find(ino).filter(|inode| inode.home_seen);
+                let fix = home.map(|i| Fix::Clear([key::dentry(i.home.0, i.home.1)].into()));
+                check.problems.add_with(rule::DIR_TREE, text, fix);
             }
             if ways[here] != Way::Unknown || dirs[here].ino == Ino::ROOT {
                 break;

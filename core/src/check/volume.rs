@@ -1,6 +1,7 @@
 //! The volume record, the volume's counters, and keys that belong to nothing.
 
-use super::inode::check_groups;
+use super::inode::{check_groups, next_group};
+use super::repair::Fix;
 use super::scan::{Scan, Store};
 use super::{Check, rule};
 use crate::error::FsResult;
@@ -36,13 +37,18 @@ pub(super) async fn check_counters(store: &Store<'_>, check: &mut Check) -> FsRe
             "the volume counts {counted:?}, its inodes are {} with {} bytes",
             found.hi, found.lo
         );
-        check.problems.add(rule::VOLUME_USAGE, text);
+        let fix = Fix::put(key::usage(), found.encode());
+        check.problems.add_with(
+            rule::VOLUME_USAGE,
+            text,
+            fix.filter(|_| !check.inodes.bytes_unknown),
+        );
     }
     match store.value(key::groups()).await?.map_or(Ok(1), |value| decode_u64(&value)) {
-        Ok(next) => check_groups(check, next),
-        Err(_) => {
-            let text = String::from("the next inode group does not decode");
-            check.problems.add(rule::INODE_GROUP, text);
+        Ok(next) if next > 0 => check_groups(check, next),
+        _ => {
+            let text = String::from("the next inode group is none");
+            check.problems.add_with(rule::INODE_GROUP, text, next_group(check));
         }
     }
     Ok(())

@@ -1,9 +1,11 @@
 //! The extended attributes of one inode: names, values, ACLs, and what the core and the counter say.
 
+use super::repair::{CoreEdit, Fix};
 use super::{Check, rule};
 use crate::id::Ino;
 use crate::limits::XATTR_SIZE_MAX;
 use crate::meta::acl::Acl;
+use crate::meta::key::{self, tag};
 use crate::meta::ops::xattr::{ACCESS_ACL, DEFAULT_ACL, check_name, flag_of};
 use crate::meta::record::{Core, Pair, flag};
 use crate::port::meta_kv::Value;
@@ -60,14 +62,16 @@ impl Xattrs {
                 core.flags & FLAGS,
                 self.flags
             );
-            check.problems.add(rule::XATTR_FLAGS, text);
+            let edit = CoreEdit::Flags { all: FLAGS, set: self.flags };
+            check.problems.add_with(rule::XATTR_FLAGS, text, Some(Fix::Core(ino, edit)));
         }
         if self.counted != self.found {
             let text = format!(
                 "inode {ino}: counted {} bytes of attribute names and {} of values, found {} and {}",
                 self.counted.hi, self.counted.lo, self.found.hi, self.found.lo
             );
-            check.problems.add(rule::XATTR_USAGE, text);
+            let fix = Fix::put(key::inode(ino, tag::XATTRS), self.found.encode());
+            check.problems.add_with(rule::XATTR_USAGE, text, fix);
         }
         let stray = self.flags & flag::DEFAULT_ACL != 0 && !core.is_dir();
         if stray || self.access.is_some_and(|mode| mode != core.mode & 0o777) {

@@ -5,7 +5,7 @@ use super::reclaim::{delete_segments, left_behind};
 use super::tasks::done;
 use super::{Client, Mounted, Phase};
 
-use crate::check::check;
+use crate::check::{check, repair};
 use crate::data::page_io::{failure, page};
 use crate::error::{FsError, FsResult};
 use crate::id::{Ino, RequestId};
@@ -39,6 +39,9 @@ impl Client {
             (Control::Info { ino }, Some(mounted)) => self.info(mounted, id, ino),
             (Control::Status, Some(mounted)) => self.status(mounted, id),
             (Control::Check(options), Some(mounted)) => self.check(mounted, id, options),
+            (Control::Repair(options), Some(mounted)) if self.config.read_only => {
+                self.repair(mounted, id, options)
+            }
             (_, None) => self.answer(id, Answer::NotFormatted),
             (_, Some(_)) => self.answer(id, Answer::Failed(FsError::Invalid)),
         }
@@ -258,6 +261,23 @@ impl Client {
             done(move |client| {
                 client.check_progress = None;
                 client.answer(id, result.map_or_else(Answer::Failed, Answer::Checked));
+            })
+        });
+    }
+
+    fn repair(&mut self, mounted: Mounted, id: RequestId, options: CheckOptions) {
+        let now = self.now.wall;
+        self.spawn(id, move |cx| async move {
+            let result = repair(&cx, &mounted.volume, options.data, now).await;
+            done(move |client| {
+                client.check_progress = None;
+                match result {
+                    Ok((report, point)) => {
+                        client.note(point);
+                        client.answer_durably(id, Answer::Repaired(report));
+                    }
+                    Err(error) => client.answer(id, Answer::Failed(error)),
+                }
             })
         });
     }

@@ -30,6 +30,9 @@ pub enum Control {
     /// Checks every invariant of the volume, as it is at one moment. Requests go on meanwhile.
     /// Answered by [`Answer::Checked`].
     Check(CheckOptions),
+    /// Checks, repairs what can be repaired, and checks again. Of a machine that is mounted read-only, so
+    /// that nothing else writes. Answered by [`Answer::Repaired`] once the repairs are durable.
+    Repair(CheckOptions),
 }
 
 /// How a volume is to be checked.
@@ -88,6 +91,8 @@ pub enum Answer {
     Status(Status),
     /// Of [`Control::Check`].
     Checked(CheckReport),
+    /// Of [`Control::Repair`].
+    Repaired(RepairReport),
     /// No volume record in the store.
     NotFormatted,
     /// A format this program does not know.
@@ -202,6 +207,26 @@ pub struct CheckReport {
     pub exact: bool,
     /// Each violation, with what it concerns.
     pub problems: Vec<Problem>,
+}
+
+/// What a repair did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RepairReport {
+    /// What was repaired, in that order.
+    pub repaired: Vec<Repaired>,
+    /// What the check afterwards found.
+    pub left: CheckReport,
+}
+
+/// One repair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// The rule that was broken.
+    pub rule: &'static str,
+    /// What was found.
+    pub found: String,
+    /// What was done.
+    pub done: String,
 }
 
 /// One violation.

@@ -27,6 +27,8 @@ pub enum Exit {
     Data = 8,
     /// It took too long.
     Timeout = 9,
+    /// Damage was found, and all of it was repaired.
+    Repaired = 10,
     /// What mount(8) expects of a helper that failed.
     MountHelper = 32,
 }

@@ -83,3 +83,37 @@ fn damage_is_found_by_a_check_of_the_mount() {
     assert!(said.contains("frame-checksum") && said.contains(r#""exact":true"#), "{said}");
     m.volume().vellum(&["fsck"]).arg(m.root()).succeeds();
 }
+
+// [S-FSCK-2]
+#[test]
+fn a_mounted_volume_is_not_repaired_and_a_sound_one_is_left_alone() {
+    let Some(mut m) = Mounted::by_daemon() else { return };
+    fs::write(m.path("f"), pattern(1, 0, 100_000)).expect("write");
+    m.volume().vellum(&["fsck", "--repair"]).arg(m.root()).exits_with(6);
+    m.volume().vellum(&["fsck", "--repair"]).arg(m.volume().path()).exits_with(6);
+    m.unmount();
+    let said = m.volume().vellum(&["fsck", "--repair"]).arg(m.volume().path()).succeeds();
+    assert!(said.contains("clean, 0 repaired"), "{said}");
+    m.mount_again();
+    assert!(fs::read(m.path("f")).expect("read") == pattern(1, 0, 100_000));
+}
+
+// [S-FSCK-2]
+#[test]
+fn what_cannot_be_repaired_is_left_and_exits_with_8() {
+    let Some(mut m) = Mounted::by_daemon() else { return };
+    fs::write(m.path("gone"), pattern(1, 0, 3 << 20)).expect("write");
+    fs::write(m.path("kept"), pattern(2, 0, 1000)).expect("write");
+    m.unmount();
+    let pages = m.volume().path().join("pages");
+    for file in fs::read_dir(&pages).expect("readdir") {
+        fs::remove_file(file.expect("a page file").path()).expect("unlink");
+    }
+    let output = m.volume().vellum(&["fsck", "--repair", "--json"]).arg(m.volume().path()).output();
+    let output = output.expect("it runs");
+    assert_eq!(output.status.code(), Some(8), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("segment-missing") && said.contains(r#""repaired":[]"#), "{said}");
+    m.mount_again();
+    assert!(fs::read(m.path("kept")).expect("read") == pattern(2, 0, 1000));
+}

@@ -3,7 +3,7 @@
 //! A group belongs to one session and one directory, so that a create needs no allocation, siblings
 //! are neighbours and directories spread over the key space. Numbers are never reused.
 
-use crate::error::FsResult;
+use crate::error::{FsError, FsResult};
 use crate::id::Ino;
 use crate::meta::key;
 use crate::meta::record::decode_u64;
@@ -19,10 +19,11 @@ pub async fn take(txn: &mut Txn<'_>, count: u64) -> FsResult<u64> {
     let [next] = txn.read([one(key::groups())]).await?;
     // Group 0 holds the root.
     let next = value(next).map_or(Ok(1), |v| decode_u64(&v))?;
-    if next + count > GROUPS {
-        return Err(crate::error::FsError::NoSpace);
+    if next == 0 {
+        return Err(FsError::Damaged);
     }
-    txn.set(key::groups(), super::u64_value(next + count));
+    let end = next.checked_add(count).filter(|end| *end <= GROUPS).ok_or(FsError::NoSpace)?;
+    txn.set(key::groups(), super::u64_value(end));
     Ok(next)
 }
 

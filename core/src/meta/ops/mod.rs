@@ -12,6 +12,8 @@ pub mod lookup;
 pub mod privilege;
 pub mod readdir;
 pub mod reclaim;
+pub mod reconnect;
+pub mod relocate;
 pub mod remove;
 pub mod rename;
 pub mod setattr;
