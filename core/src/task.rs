@@ -59,6 +59,7 @@ struct Mailbox {
     random: u64,
     conflicts: u64,
     interrupted: bool,
+    left: bool,
 }
 
 /// A task's way to its machine. Cheap to clone; all clones share one mailbox.
@@ -129,6 +130,15 @@ impl Cx {
 
     pub(crate) fn interrupt(&self) {
         self.mailbox.borrow_mut().interrupted = true;
+    }
+
+    /// Whether the caller has its answer already: it gave up while this task waited.
+    pub(crate) fn left(&self) -> bool {
+        self.mailbox.borrow().left
+    }
+
+    pub(crate) fn leave(&self) {
+        self.mailbox.borrow_mut().left = true;
     }
 
     pub(crate) fn take_ask(&self) -> Option<Ask> {

@@ -223,3 +223,40 @@ fn appends_take_place_at_the_end_whatever_the_offset() {
     let got = w.read_at((ino, handle), 0, 100).expect("read");
     assert_eq!(got, (0..10u8).flat_map(|n| [n; 3]).collect::<Vec<_>>());
 }
+
+#[test]
+fn whoever_waits_for_the_disk_is_let_go_when_he_gives_up_and_what_he_waited_for_goes_on() {
+    let mut w = World::new();
+    let f = w.create(Ino::ROOT, "a").expect("create");
+    let data = pattern(1 << 20, 5);
+    w.write(f, 0, &data).expect("write");
+    let (ino, handle) = f;
+    for op in [Operation::Flush { ino, handle }, Operation::Fsync { ino, handle, datasync: false }]
+    {
+        w.write(f, 0, &data).expect("write");
+        assert_eq!(w.ask_and_give_up(op).expect_err("given up"), FsError::Interrupted);
+    }
+    assert_eq!(w.durable, w.version, "the sync went on");
+    w.fsync(f).expect("the next one is answered");
+    w.close(f).expect("close");
+    w.remount();
+    let (ino, handle) = w.open(ino).expect("open");
+    assert_eq!(w.read_at((ino, handle), 0, 1).expect("read"), data[..1], "its extents are loaded");
+    let read = Operation::Read { ino, handle, offset: 0, len: 1 << 20 };
+    assert_eq!(w.ask_and_give_up(read).expect_err("given up"), FsError::Interrupted);
+    assert!(w.read_at((ino, handle), 0, 1 << 20).expect("read") == data);
+    w.close((ino, handle)).expect("nothing holds it");
+}
+
+#[test]
+fn what_takes_effect_is_not_given_up() {
+    let mut w = World::new();
+    let op = Operation::MkDir { parent: Ino::ROOT, name: "d".into(), mode: 0o755, umask: 0 };
+    match w.ask_and_give_up(op) {
+        Ok(_) => assert!(w.lookup(Ino::ROOT, "d").expect("lookup").is_some()),
+        Err(error) => {
+            assert_eq!(error, FsError::Interrupted);
+            assert!(w.lookup(Ino::ROOT, "d").expect("lookup").is_none());
+        }
+    }
+}

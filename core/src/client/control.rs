@@ -285,6 +285,9 @@ impl Client {
     /// FUSE_INTERRUPT. A request that took effect goes on; one that waits gives up.
     pub(super) fn interrupt(&mut self, target: RequestId) {
         self.tasks.interrupt(target);
+        if self.tasks.leave(target) {
+            return self.fail(target, FsError::Interrupted);
+        }
         if let Some(at) = self.parked.iter().position(|(id, _)| *id == target) {
             self.parked.remove(at);
             return self.fail(target, FsError::Interrupted);

@@ -110,11 +110,13 @@ impl Client {
         if let Err(error) = self.inodes.any_handle(handle) {
             return self.fail(id, error);
         }
-        self.spawn(id, move |cx| async move {
+        self.spawn_waiting(id, move |cx| async move {
             let synced = sync(&cx).await;
             done(move |client| {
                 let result = client.synced(synced);
-                client.reply_done(id, result, Point::Step);
+                if !cx.left() {
+                    client.reply_done(id, result, Point::Step);
+                }
             })
         });
     }

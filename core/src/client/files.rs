@@ -156,11 +156,13 @@ impl Client {
             return self.reply_done(id, result, Point::Step);
         }
         self.pin(ino);
-        self.spawn(id, move |cx| async move {
+        self.spawn_waiting(id, move |cx| async move {
             let settled = cx.settle(ino).await;
             done(move |client| {
-                let result = client.inodes.take_error(handle).and(settled.map(|_| ()));
-                client.reply_done(id, result, Point::Step);
+                if !cx.left() {
+                    let result = client.inodes.take_error(handle).and(settled.map(|_| ()));
+                    client.reply_done(id, result, Point::Step);
+                }
                 client.unpin(ino);
             })
         });
@@ -182,13 +184,15 @@ impl Client {
             return self.fail(id, error);
         }
         self.pin(ino);
-        self.spawn(id, move |cx| async move {
+        self.spawn_waiting(id, move |cx| async move {
             let settled = cx.settle(ino).await;
             let synced = sync(&cx).await;
             done(move |client| {
                 let synced = client.synced(synced);
-                let seen = client.inodes.take_error(handle);
-                client.reply_done(id, settled.map(|_| ()).and(synced).and(seen), Point::Step);
+                if !cx.left() {
+                    let seen = client.inodes.take_error(handle);
+                    client.reply_done(id, settled.map(|_| ()).and(synced).and(seen), Point::Step);
+                }
                 client.unpin(ino);
             })
         });

@@ -101,7 +101,7 @@ impl Client {
             return self.reply(id, Reply::Data(plan.pieces), Point::Step);
         }
         self.pin(ino);
-        self.spawn(id, move |cx| async move {
+        self.spawn_waiting(id, move |cx| async move {
             let requests = plan.fetches.iter();
             let requests = requests.map(|(_, segment, offset, len)| PageRequest::Read {
                 segment: *segment,
@@ -112,7 +112,9 @@ impl Client {
             done(move |client| {
                 let replies =
                     replies.into_iter().map(|reply| reply.map_err(|e| (e, failure(&cx, e))));
-                client.read_fetched(id, (ino, wanted, retry), plan, replies);
+                if !cx.left() {
+                    client.read_fetched(id, (ino, wanted, retry), plan, replies);
+                }
                 client.unpin(ino);
             })
         });

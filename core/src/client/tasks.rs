@@ -28,6 +28,8 @@ struct Task {
     future: Pin<Box<dyn Future<Output = Done> + Send>>,
     cx: Cx,
     request: Option<RequestId>,
+    /// It has no effect of its own, so its caller may be answered before it ends.
+    waits_only: bool,
     /// Page replies still missing, and those that came.
     pages: (usize, Vec<Option<Result<PageReply, PageError>>>),
 }
@@ -68,8 +70,12 @@ impl Tasks {
     }
 
     /// Starts a task; `make` gets its context.
-    pub(super) fn spawn<F>(&mut self, request: Option<RequestId>, make: impl FnOnce(Cx) -> F)
-    where
+    pub(super) fn spawn<F>(
+        &mut self,
+        request: Option<RequestId>,
+        waits_only: bool,
+        make: impl FnOnce(Cx) -> F,
+    ) where
         F: Future<Output = Done> + Send + 'static,
     {
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -79,7 +85,8 @@ impl Tasks {
         self.tasks += 1;
         let cx = Cx::new(slot, self.tasks, self.seed);
         let future = Box::pin(make(cx.clone()));
-        self.slab[slot as usize] = Some(Task { future, cx, request, pages: (0, Vec::new()) });
+        self.slab[slot as usize] =
+            Some(Task { future, cx, request, waits_only, pages: (0, Vec::new()) });
         if let Some(request) = request {
             self.requests.insert(request, slot);
         }
@@ -102,6 +109,17 @@ impl Tasks {
         {
             task.cx.interrupt();
         }
+    }
+
+    /// Takes a task from a caller that gave up, if it only waits. It goes on without one.
+    pub(super) fn leave(&mut self, request: RequestId) -> bool {
+        let id = self.requests.get(&request).copied();
+        let task = id.and_then(|id| self.slab[id as usize].as_mut()).filter(|t| t.waits_only);
+        let Some(task) = task else { return false };
+        task.request = None;
+        task.cx.leave();
+        self.requests.remove(&request);
+        true
     }
 
     /// An effect was performed: its task may go on.
@@ -156,7 +174,16 @@ impl Client {
     where
         F: Future<Output = Done> + Send + 'static,
     {
-        self.tasks.spawn(Some(request), make);
+        self.tasks.spawn(Some(request), false, make);
+    }
+
+    /// Starts a task on behalf of a request that only waits. Before it answers or takes anything that
+    /// was meant for the caller, it looks whether that has [`Cx::left`].
+    pub(super) fn spawn_waiting<F>(&mut self, request: RequestId, make: impl FnOnce(Cx) -> F)
+    where
+        F: Future<Output = Done> + Send + 'static,
+    {
+        self.tasks.spawn(Some(request), true, make);
     }
 
     /// Starts a task of the machine's own.
@@ -164,7 +191,7 @@ impl Client {
     where
         F: Future<Output = Done> + Send + 'static,
     {
-        self.tasks.spawn(None, make);
+        self.tasks.spawn(None, false, make);
     }
 
     /// Runs tasks until each one waits.

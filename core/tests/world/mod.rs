@@ -163,6 +163,20 @@ impl World {
         }
     }
 
+    /// As [`World::ask`], of a caller that gives up before any effect of its request was performed.
+    pub(crate) fn ask_and_give_up(&mut self, op: Operation) -> Result<Reply, FsError> {
+        self.next += 2;
+        let (target, id) = (RequestId(self.next - 1), RequestId(self.next));
+        self.client.handle_request(self.now, target, Request { caller: CALLER, op });
+        let op = Operation::Interrupt { target };
+        self.client.handle_request(self.now, id, Request { caller: CALLER, op });
+        self.perform();
+        match self.replies.remove(&target).expect("a reply") {
+            Reply::Error(error) => Err(error),
+            reply => Ok(reply),
+        }
+    }
+
     fn perform(&mut self) {
         while let Some(effect) = self.client.poll_effect() {
             if self.commits_left == 0 {

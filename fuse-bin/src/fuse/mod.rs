@@ -6,7 +6,7 @@
 //! - `abi` is the kernel's header, `decode` and `encode` are pure functions between its bytes and the
 //!   machine's requests and replies, `init` settles what both sides can do;
 //! - `device` makes the system calls, `buffer` holds what comes in, `session` reads and answers,
-//!   `notify` tells the kernel what it did not ask for;
+//!   `interrupts` passes signals on, `notify` tells the kernel what it did not ask for;
 //! - `attach`, `mount` and `unmount` make mounts and end them, `mountinfo` finds them.
 //!
 //! Invariants: every request is answered exactly once, on the descriptor it came from; what an answer
@@ -22,6 +22,7 @@ mod decode;
 mod device;
 mod encode;
 mod init;
+mod interrupts;
 mod mount;
 pub mod mountinfo;
 mod notify;

@@ -12,6 +12,7 @@ use super::decode::{Decoded, Dialect, Header, Malformed, Shape, decode};
 use super::device::Device;
 use super::encode::{EIO, Encoded, encode, failure, undo};
 use super::init::{Agreed, negotiate};
+use super::interrupts::Interrupts;
 use crate::host::{Host, Respond};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::io::Errno;
@@ -34,6 +35,7 @@ pub struct Pending {
     device: Arc<Device>,
     unique: u64,
     shape: Shape,
+    caller: u32,
 }
 
 impl Respond for Pending {
@@ -45,6 +47,11 @@ impl Respond for Pending {
 }
 
 impl Pending {
+    /// The thread that waits.
+    pub(super) fn caller(&self) -> u32 {
+        self.caller
+    }
+
     /// Whether the kernel took the answer.
     fn deliver(&self, message: &Encoded<'_>) -> bool {
         match self.device.send(message) {
@@ -119,7 +126,8 @@ impl Readers {
             devices.push(Arc::new(another));
         }
         let (send, ends) = unbounded();
-        let session = Arc::new(Session { host: host.clone(), dialect, devices });
+        let interrupts = Interrupts::start(host)?;
+        let session = Arc::new(Session { host: host.clone(), dialect, devices, interrupts });
         let buffers = Buffers::default();
         for n in 0..session.devices.len() {
             let (session, send) = (session.clone(), send.clone());
@@ -148,6 +156,7 @@ struct Session {
     host: Arc<Host<Pending>>,
     dialect: Dialect,
     devices: Vec<Arc<Device>>,
+    interrupts: Interrupts,
 }
 
 impl Session {
@@ -171,7 +180,7 @@ impl Session {
             Err(wrong) => return refuse(device, &wrong),
         };
         let Header { unique, caller, .. } = header;
-        let pending = |shape| Pending { device: device.clone(), unique, shape };
+        let pending = |shape| Pending { device: device.clone(), unique, shape, caller: caller.pid };
         let (op, shape) = match decoded {
             Decoded::Ask(op, shape) => (op, shape),
             Decoded::Write(write) => {
@@ -212,7 +221,7 @@ impl Session {
     /// kernel finds out which when it is told to ask again: it knows the request on the descriptor that
     /// read it, and nowhere when it is over.
     fn interrupt(&self, target: u64) {
-        if self.host.interrupt(RequestId(target)) {
+        if self.interrupts.arrived(RequestId(target)) {
             return;
         }
         let again = failure(target | abi::INTERRUPT_BIT, EAGAIN);
@@ -250,8 +259,12 @@ mod tests {
                 .expect("socketpair");
         let device = Arc::new(Device::from(ours));
         let opened = || {
-            let pending =
-                Pending { device: device.clone(), unique: 2, shape: Shape::Opened(Ino(5)) };
+            let pending = Pending {
+                device: device.clone(),
+                unique: 2,
+                shape: Shape::Opened(Ino(5)),
+                caller: 1,
+            };
             let handle = Handle(6);
             let opened = Opened {
                 handle,

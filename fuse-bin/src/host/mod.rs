@@ -121,18 +121,23 @@ impl<R: Respond> Host<R> {
         });
     }
 
-    /// Tells the machine that the caller of a request got a signal. False when nobody waits for an answer
-    /// to it: it was answered, or has not been handed in yet.
-    pub fn interrupt(&self, target: RequestId) -> bool {
-        let mut known = false;
+    /// What `look` finds at a request that waits for its answer. `None` when nobody waits: it was answered,
+    /// or has not been handed in yet.
+    pub fn waiting<T>(&self, id: RequestId, look: impl FnOnce(&R) -> T) -> Option<T> {
+        match self.inner.lock().waiting.get(&id) {
+            Some(Waiter::Kernel { respond, .. }) => Some(look(respond)),
+            _ => None,
+        }
+    }
+
+    /// Tells the machine that the caller of a request gives up, if an answer is still waited for.
+    pub fn interrupt(&self, target: RequestId) {
         self.run(|inner, now| {
-            known = inner.waiting.contains_key(&target);
-            if known {
+            if inner.waiting.contains_key(&target) {
                 inner.tell(now, Operation::Interrupt { target });
             }
             None
         });
-        known
     }
 
     /// Hands in a request that expects no answer (forget).

@@ -16,6 +16,9 @@ use tempfile::TempDir;
 /// Longest wait for a mount, an unmount or the end of a daemon.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Exit code of what is in use.
+const BUSY: i32 = 6;
+
 /// A fresh volume, mounted until it is dropped.
 pub(crate) struct Mounted {
     volume: Volume,
@@ -67,7 +70,15 @@ impl Mounted {
     /// `vellum umount`, and waits for the daemon's own end.
     pub(crate) fn unmount(&mut self) {
         if let Some(daemon) = self.daemon.take() {
-            self.volume.vellum(&["umount"]).arg(self.root()).succeeds();
+            // A process that another test is starting holds our descriptors until its exec.
+            let mut umount = self.volume.vellum(&["umount"]);
+            umount.arg(self.root());
+            let mut patience = 20;
+            while run(&mut umount).status.code() == Some(BUSY) && patience > 0 {
+                patience -= 1;
+                sleep(Duration::from_millis(50));
+            }
+            assert!(!is_mounted(&self.root()), "it is in use and stays mounted");
             let (status, log) = daemon.ended();
             assert!(status.success(), "the daemon ended with {status} after an unmount:\n{log}");
         }
@@ -79,6 +90,11 @@ impl Mounted {
             daemon.signal(Signal::KILL);
             daemon.ended();
         }
+    }
+
+    /// Sends the daemon a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.daemon.as_ref().expect("a daemon").signal(signal);
     }
 
     /// Mounts again after [`Mounted::kill`] or [`Mounted::unmount`].
@@ -243,7 +259,7 @@ pub(crate) fn is_mounted(mnt: &Path) -> bool {
 
 /// Takes a mount away whatever state its daemon is in. Requests that wait for it fail, so that nobody,
 /// the daemon itself included, waits for a daemon that is about to be killed.
-fn abandon(mnt: &Path) {
+pub(crate) fn abandon(mnt: &Path) {
     let _ = unmount(mnt, UnmountFlags::FORCE | UnmountFlags::DETACH);
 }
 

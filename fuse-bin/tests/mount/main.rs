@@ -15,6 +15,7 @@ mod data;
 mod directories;
 mod durability;
 mod harness;
+mod interrupts;
 mod lifecycle;
 mod locks;
 mod mmap;
