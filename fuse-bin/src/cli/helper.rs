@@ -1,8 +1,10 @@
 //! `mount.vellum`: what mount(8) runs for `mount -t vellum VOLUME MOUNTPOINT -o OPTIONS`.
+//!
+//! As `mount.fuse.vellum` it is what mount(8) runs for a remount: the list of mounts names that type.
 
 use super::mount::{self, MountArgs};
 use super::options::Options;
-use super::{Exit, Failure, Global};
+use super::{Exit, Failure, Global, remount};
 use clap::Parser;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -38,7 +40,8 @@ struct HelperArgs {
 
 /// Whether the program was called as the helper.
 pub(super) fn is_helper(program: Option<&OsString>) -> bool {
-    program.and_then(|p| Path::new(p).file_name()).is_some_and(|name| name == "mount.vellum")
+    let name = program.and_then(|p| Path::new(p).file_name());
+    name.is_some_and(|name| name == "mount.vellum" || name == "mount.fuse.vellum")
 }
 
 /// Mounts in the background; every failure is 32, as mount(8) expects.
@@ -60,6 +63,9 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
 
 fn mount(args: HelperArgs) -> Result<Exit, Failure> {
     let mut lists: Vec<String> = args.options.iter().map(|list| without_foreign(list)).collect();
+    if remount::is_asked_for(&args.options) {
+        return if args.fake { Ok(Exit::Ok) } else { remount::run(&args.mountpoint, &lists) };
+    }
     if args.sloppy {
         lists.retain(|list| Options::parse(std::slice::from_ref(list)).is_ok());
     }
@@ -106,6 +112,7 @@ mod tests {
     fn options_for_others_are_left_out() {
         assert_eq!(without_foreign("rw,_netdev,x-systemd.automount,noatime,nofail"), "rw,noatime");
         assert!(is_helper(Some(&"/sbin/mount.vellum".into())));
+        assert!(is_helper(Some(&"/sbin/mount.fuse.vellum".into())));
         assert!(!is_helper(Some(&"/usr/bin/vellum".into())));
     }
 }

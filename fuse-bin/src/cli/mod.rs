@@ -7,6 +7,7 @@ mod daemon;
 mod exit;
 mod format;
 mod fsck;
+mod guard;
 mod helper;
 mod info;
 mod logging;
@@ -15,6 +16,7 @@ mod options;
 mod output;
 mod preflight;
 mod probe;
+mod remount;
 mod serve;
 mod status;
 mod umount;
@@ -78,6 +80,9 @@ enum Verb {
     /// Whether a mount answers
     #[command(hide = true)]
     Probe(probe::ProbeArgs),
+    /// Unmounts when the daemon is gone
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
 }
 
 /// Runs the program.
@@ -109,6 +114,7 @@ fn run(global: &Global, verb: Verb) -> Result<Exit, Failure> {
         Verb::Status(args) => status::run(global, &args),
         Verb::Fsck(args) => fsck::run(global, &args),
         Verb::Probe(args) => probe::run(&args),
+        Verb::Guard(args) => guard::run(&args),
     }
 }
 

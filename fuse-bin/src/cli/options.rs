@@ -15,6 +15,7 @@ pub(super) struct Options {
     pub(super) suid: bool,
     pub(super) dev: bool,
     pub(super) exec: bool,
+    pub(super) auto_unmount: bool,
     attr_timeout: Option<Duration>,
     entry_timeout: Option<Duration>,
     negative_timeout: Option<Duration>,
@@ -34,6 +35,7 @@ impl Default for Options {
             suid: true,
             dev: true,
             exec: true,
+            auto_unmount: false,
             attr_timeout: None,
             entry_timeout: None,
             negative_timeout: None,
@@ -61,6 +63,8 @@ const NAMES: &[&str] = &[
     "nodev",
     "exec",
     "noexec",
+    "auto_unmount",
+    "noauto_unmount",
     "async",
     "defaults",
     "attr_timeout",
@@ -121,6 +125,8 @@ impl Options {
             "nodev" => self.dev = false,
             "exec" => self.exec = true,
             "noexec" => self.exec = false,
+            "auto_unmount" => self.auto_unmount = true,
+            "noauto_unmount" => self.auto_unmount = false,
             "async" | "defaults" => {}
             _ => return Err(String::new()),
         }

@@ -5,7 +5,7 @@
 
 use super::mount::Settings;
 use super::volume::{self, Volume};
-use super::{Exit, Failure, logging, preflight, probe};
+use super::{Exit, Failure, guard, logging, preflight, probe};
 use crate::ctl;
 use crate::fuse::{MountError, MountSpec, Mounted, Pending, Unmounter};
 use crate::host::Host;
@@ -54,12 +54,19 @@ fn serve(
     let mounted = Mounted::start(host, &spec(settings)).map_err(explain)?;
     let unmounter = mounted.unmounter();
     let facts = ctl::Facts::new(&settings.volume, &settings.mountpoint, settings.options.read_only);
-    let _socket = ctl::serve(host, mounted.device(), facts);
+    let device = mounted.device();
+    let _socket = ctl::serve(host, device, facts);
     watch(mounted, &events.0)?;
     if let Err(failure) = probe::ask_another(&settings.mountpoint) {
         let _ = unmounter.unmount();
         return Err(failure);
     }
+    let _guard = match settings.options.auto_unmount {
+        true => Some(guard::start(&settings.mountpoint, device).inspect_err(|_| {
+            let _ = unmounter.unmount();
+        })?),
+        false => None,
+    };
     tracing::info!(volume = %volume.path.display(), mountpoint = %settings.mountpoint.display(), "mounted");
     ready();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

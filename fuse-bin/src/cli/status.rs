@@ -72,7 +72,11 @@ pub(super) fn daemon_of(mount: &Mount) -> Result<Daemon, Failure> {
     })
 }
 
-fn ask(mount: &Mount) -> Result<Status, Failure> {
+/// What a mount is doing.
+///
+/// # Errors
+/// 3 when its daemon does not answer.
+pub(super) fn ask(mount: &Mount) -> Result<Status, Failure> {
     match daemon_of(mount)?.ask(&Ask::Status) {
         Ok(Told::Status(status)) => Ok(*status),
         Ok(other) => Err(Failure::new(Exit::Error, format!("unexpected answer {other:?}"))),

@@ -17,6 +17,8 @@ pub struct Mount {
     pub minor: u32,
     /// Where it is mounted.
     pub mountpoint: PathBuf,
+    /// Flags of this mount, in a comma list.
+    pub options: String,
     /// Filesystem type with subtype.
     pub fs_type: String,
     /// What is mounted.
@@ -64,6 +66,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let device = std::str::from_utf8(fields.nth(2)?).ok()?;
     let (major, minor) = device.split_once(':')?;
     let mountpoint = fields.nth(1)?;
+    let flags = String::from_utf8_lossy(fields.next()?).into_owned();
     let mut rest = fields.skip_while(|f| *f != b"-").skip(1);
     let fs_type = String::from_utf8_lossy(rest.next()?).into_owned();
     let source = String::from_utf8_lossy(&unescape(rest.next()?)).into_owned();
@@ -73,6 +76,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
         major: major.parse().ok()?,
         minor: minor.parse().ok()?,
         mountpoint: PathBuf::from(OsString::from_vec(unescape(mountpoint))),
+        options: flags,
         fs_type,
         source,
         user,
@@ -111,7 +115,7 @@ mod tests {
         assert_eq!((mount.major, mount.minor), (0, 52));
         assert_eq!(mount.mountpoint, Path::new("/mnt/a b"));
         assert_eq!(mount.source, "vellum:/v\\x");
-        assert_eq!(mount.user, Some(1000));
+        assert_eq!((mount.user, mount.options.as_str()), (Some(1000), "rw,nosuid"));
         assert!(mount.is_vellum());
     }
 

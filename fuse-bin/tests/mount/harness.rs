@@ -92,6 +92,14 @@ impl Mounted {
         }
     }
 
+    /// Waits for the daemon's own end, after its connection was taken from it.
+    pub(crate) fn ends(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            let (status, log) = daemon.ended();
+            assert!(status.success(), "the daemon ended with {status}:\n{log}");
+        }
+    }
+
     /// Sends the daemon a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         self.daemon.as_ref().expect("a daemon").signal(signal);
