@@ -15,16 +15,22 @@ pub enum Canary {
     KeptXattrs,
     /// A write leaves set-id bits and file capabilities alone.
     KeptSetId,
+    /// A copy names segments of its source and does not add to their live bytes.
+    UnsharedCopy,
+    /// A punch does not wait for buffered writes, so that a flush overtakes it.
+    OvertakenPunch,
 }
 
 impl Canary {
     /// All of them, with the names used on command lines.
-    pub const ALL: [(&'static str, Canary); 6] = [
+    pub const ALL: [(&'static str, Canary); 8] = [
         ("lost-conflict", Canary::LostConflict),
         ("commit-before-data", Canary::CommitBeforeData),
         ("forgotten-erase", Canary::ForgottenErase),
         ("forgotten-mask", Canary::ForgottenMask),
         ("kept-xattrs", Canary::KeptXattrs),
         ("kept-set-id", Canary::KeptSetId),
+        ("unshared-copy", Canary::UnsharedCopy),
+        ("overtaken-punch", Canary::OvertakenPunch),
     ];
 }

@@ -50,6 +50,13 @@ pub const TRANSACTION_MAX: usize = 10_000_000;
 /// Size at which a flush is cut into successive transactions.
 pub const FLUSH_TRANSACTION_MAX: usize = 512 << 10;
 
+/// Most bytes that one copy_file_range covers; the caller asks for the rest.
+pub const COPY_MAX: u64 = 1 << 30;
+/// Most extents of one copy.
+pub const COPY_EXTENTS_MAX: usize = 8192;
+/// A copy takes at most so many bytes along that are in no segment, but one extent in any case.
+pub const COPY_BYTES_MAX: u64 = 256 << 10;
+
 /// Names that share one name hash (the dentry key has 2 tie bits).
 pub const BUCKET_SLOTS: u64 = 4;
 
@@ -65,5 +72,6 @@ const _: () = {
     assert!(XATTR_NAME_MAX + 16 <= KEY_MAX);
     assert!(XATTR_BYTES_MAX >= XATTR_SIZE_MAX as i64);
     assert!(FLUSH_TRANSACTION_MAX * 2 < TRANSACTION_MAX);
+    assert!(COPY_EXTENTS_MAX * 64 + COPY_BYTES_MAX as usize * 2 < TRANSACTION_MAX);
     assert!(FRAME_SIZE.is_power_of_two());
 };

@@ -6,6 +6,7 @@
 
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;
+use crate::meta::record::Pair;
 use crate::port::control::CheckProgress;
 use crate::port::meta_kv::{KvError, KvReply, KvRequest};
 use crate::port::page_store::{PageError, PageReply, PageRequest};
@@ -13,6 +14,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use atomic_refcell::AtomicRefCell;
 use core::future::Future;
+use core::ops::Range;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -34,6 +36,15 @@ pub enum Ask {
     Sync,
     /// How far a check is to be known. Told by [`Told::Done`].
     Progress(CheckProgress),
+    /// How many committed bytes of a data generation are visible in a range. Told by [`Told::Visible`].
+    Visible {
+        /// Whose.
+        ino: Ino,
+        /// Data generation.
+        generation: u64,
+        /// Where in the file.
+        range: Range<u64>,
+    },
 }
 
 /// What it is told.
@@ -49,6 +60,8 @@ pub enum Told {
     Settled(FsResult<bool>),
     /// The inodes that have buffered writes.
     Dirty(Vec<Ino>),
+    /// So many bytes; `None` if that is not in memory.
+    Visible(Option<u64>),
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +71,7 @@ struct Mailbox {
     marks: u64,
     random: u64,
     conflicts: u64,
+    charged: Pair,
     interrupted: bool,
     left: bool,
 }
@@ -121,6 +135,18 @@ impl Cx {
 
     pub(crate) fn count_conflict(&self) {
         self.mailbox.borrow_mut().conflicts += 1;
+    }
+
+    /// A commit changed the volume's counters.
+    pub(crate) fn charge(&self, by: Pair) {
+        let charged = &mut self.mailbox.borrow_mut().charged;
+        charged.hi += by.hi;
+        charged.lo += by.lo;
+    }
+
+    /// What commits changed the volume's counters by since the last call.
+    pub(crate) fn take_charged(&self) -> Pair {
+        core::mem::take(&mut self.mailbox.borrow_mut().charged)
     }
 
     /// Whether the caller gave up.

@@ -107,6 +107,52 @@ impl Fs {
         Ok(())
     }
 
+    /// Copies up to `len` bytes between files, or within one; fewer only at the end of the source, of
+    /// which 0 are copied behind it. Chunks that are holes become holes. Stamps mtime and ctime of the
+    /// target unless nothing is copied.
+    ///
+    /// # Errors
+    /// As [`Fs::write`], and `Invalid` if the ranges overlap in one file.
+    pub fn copy_range(
+        &mut self,
+        (from, offset): (NodeId, u64),
+        (to, to_offset): (NodeId, u64),
+        len: u64,
+        caller: Caller,
+        now: Time,
+    ) -> Result<u64> {
+        self.data(to)?;
+        let source = self.data(from)?.clone();
+        let len = len.min(source.size.saturating_sub(offset));
+        if len == 0 {
+            return Ok(0);
+        }
+        let room = self.limits.file_size_max.saturating_sub(to_offset);
+        if room == 0 {
+            return Err(Error::TooBig);
+        }
+        let len = len.min(room);
+        if from == to && offset < to_offset + len && to_offset < offset + len {
+            return Err(Error::Invalid);
+        }
+        let target = self.modify(to, caller, now);
+        target.zero(to_offset, to_offset + len);
+        target.size = target.size.max(to_offset + len);
+        for (at, span) in spans_of_data(&source, offset, offset + len) {
+            let bytes = &source.chunks[&(at / CHUNK)][span];
+            target.write(to_offset + (at - offset), bytes);
+        }
+        Ok(len)
+    }
+
+    /// Bytes of the chunks that hold data: no filesystem with blocks of this size needs more for them.
+    ///
+    /// # Errors
+    /// As [`Fs::read`].
+    pub fn allocated(&self, id: NodeId) -> Result<u64> {
+        Ok(self.data(id)?.chunks.len() as u64 * CHUNK)
+    }
+
     /// The first offset at or after `offset` that holds data (`SEEK_DATA`).
     ///
     /// # Errors
@@ -269,6 +315,19 @@ impl Data {
         }
         index * CHUNK
     }
+}
+
+/// [`spans`] of the chunks that hold data.
+fn spans_of_data(
+    data: &Data,
+    from: u64,
+    to: u64,
+) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+    let chunks = data.chunks.range(from / CHUNK..to.div_ceil(CHUNK));
+    chunks.flat_map(move |(index, _)| {
+        let start = index * CHUNK;
+        spans(from.max(start), to.min(start + CHUNK))
+    })
 }
 
 /// Cuts `from..to` at chunk borders: (offset, range within its chunk).

@@ -80,6 +80,14 @@ pub enum Op {
         offset: u64,
         len: u64,
     },
+    /// copy_file_range(2) from one open file to another, or within one.
+    CopyRange {
+        from: u8,
+        offset: u64,
+        to: u8,
+        to_offset: u64,
+        len: u64,
+    },
     SeekData {
         slot: u8,
         offset: u64,
@@ -215,6 +223,7 @@ impl fmt::Debug for Op {
             | Self::Fstat { .. }
             | Self::Ftruncate { .. }
             | Self::Fallocate { .. }
+            | Self::CopyRange { .. }
             | Self::SeekData { .. }
             | Self::SeekHole { .. } => self.fmt_on_slot(f),
             Self::Setxattr { .. }
@@ -260,6 +269,10 @@ impl Op {
                     f,
                     "Fallocate {{ slot: {slot}, mode: {mode:?}, offset: {offset}, len: {len} }}"
                 )
+            }
+            Self::CopyRange { from, offset, to, to_offset, len } => {
+                write!(f, "CopyRange {{ from: {from}, offset: {offset}, to: {to}, ")?;
+                write!(f, "to_offset: {to_offset}, len: {len} }}")
             }
             Self::SeekData { slot, offset } => {
                 write!(f, "SeekData {{ slot: {slot}, offset: {offset} }}")

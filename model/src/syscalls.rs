@@ -77,6 +77,7 @@ impl Syscalls {
             | Op::Fstat { .. }
             | Op::Ftruncate { .. }
             | Op::Fallocate { .. }
+            | Op::CopyRange { .. }
             | Op::SeekData { .. }
             | Op::SeekHole { .. } => self.run_on_file(op, now),
             Op::Mkdir { .. }
@@ -208,6 +209,9 @@ impl Syscalls {
                 self.fs.allocate(file.node, *mode, *offset, *len, self.caller, now)?;
                 Ok(Outcome::Done)
             }
+            Op::CopyRange { from, offset, to, to_offset, len } => {
+                self.copy_range((*from, *offset), (*to, *to_offset), *len, now)
+            }
             Op::SeekData { slot, offset } => {
                 Ok(Outcome::Count(self.fs.seek_data(self.file(*slot)?.node, *offset)?))
             }
@@ -216,6 +220,30 @@ impl Syscalls {
             }
             _ => unreachable!("dispatched by run"),
         }
+    }
+
+    fn copy_range(
+        &mut self,
+        (from, offset): (u8, u64),
+        (to, to_offset): (u8, u64),
+        len: u64,
+        now: Time,
+    ) -> Result<Outcome> {
+        let (source, target) = (self.file(from)?.node, self.file(to)?.clone());
+        // Linux looks what they are before it looks how they are open.
+        for node in [source, target.node] {
+            self.fs.data(node)?;
+        }
+        self.readable(from)?;
+        if !target.flags.write || target.flags.append {
+            return Err(Error::BadHandle);
+        }
+        let to = (target.node, to_offset);
+        let count = self.fs.copy_range((source, offset), to, len, self.caller, now)?;
+        if count > 0 {
+            self.fs.touch_atime(source, now)?;
+        }
+        Ok(Outcome::Count(count))
     }
 
     fn run_on_names(&mut self, op: &Op, now: Time) -> Result<Outcome> {

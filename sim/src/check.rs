@@ -20,7 +20,7 @@ use crate::claims::{
 };
 use crate::history::{CommitOrder, Place, Record};
 use crate::listing::judge_listings;
-use crate::replay::{Change, Mirror};
+use crate::replay::{Change, Mirror, as_answered};
 use crate::times::{Shown, Span, Stamp, Times};
 use crate::world::{Failure, Outcome, brief};
 
@@ -133,7 +133,12 @@ impl Judge {
             let tag = tag(index);
             let answer = reply_attr(&change.record.reply).map(|a| a.ino);
             let done = mirror
-                .apply_answered(&change.record.op, change.record.caller, answer, tag)
+                .apply_answered(
+                    &as_answered(&change.record.op, &change.record.reply),
+                    change.record.caller,
+                    answer,
+                    tag,
+                )
                 .map_err(|error| {
                     let text = format!(
                         "{} succeeded at place {} ({:?}, {}..={}) where the model says {error:?}",
@@ -189,6 +194,14 @@ impl Judge {
             return Err(Failure::new(
                 "write-count",
                 format!("{} = {said}, not {count}", brief(&record.op)),
+            ));
+        }
+        if let (Some((_, count)), Reply::Copied(said)) = (done.written, &record.reply)
+            && count != *said
+        {
+            return Err(Failure::new(
+                "copy-count",
+                format!("{} = {said}, there were {count}", brief(&record.op)),
             ));
         }
         for node in &done.touched {
@@ -440,8 +453,16 @@ pub fn is_change(op: &Operation) -> bool {
             | Operation::TmpFile { .. }
             | Operation::SetXattr { .. }
             | Operation::RemoveXattr { .. }
+            | Operation::Fallocate { .. }
+            | Operation::CopyRange { .. }
             | Operation::Write { .. }
     )
+}
+
+/// Whether a change is one of a file's content only.
+pub fn is_of_content(op: &Operation) -> bool {
+    let data = matches!(op, Operation::Write { .. } | Operation::Fallocate { .. });
+    data || matches!(op, Operation::CopyRange { .. })
 }
 
 /// A time that only one change of a life has.
@@ -453,7 +474,12 @@ fn tag(index: usize) -> Time {
 pub fn redo(mirror: &mut Mirror, change: &Placed<'_>, index: usize) {
     let answer = reply_attr(&change.record.reply).map(|a| a.ino);
     let done = mirror
-        .apply_answered(&change.record.op, change.record.caller, answer, tag(index))
+        .apply_answered(
+            &as_answered(&change.record.op, &change.record.reply),
+            change.record.caller,
+            answer,
+            tag(index),
+        )
         .expect("it worked the first time");
     if let (Some(made), Some(attr)) = (done.made, reply_attr(&change.record.reply)) {
         mirror.nodes.insert(attr.ino, made);

@@ -218,6 +218,13 @@ fn answer_holds(mirror: &Mirror, record: &Record, reply: &Reply) -> u8 {
             let list = mirror.xattr_list(*ino, record.caller);
             all(list.is_ok_and(|list| value_answered(&list, *room, reply)))
         }
+        (Operation::Seek { ino, offset, whence, .. }, Reply::Offset(found)) => {
+            all(mirror.node(*ino).is_ok_and(|n| mirror.may_be_found(n, *offset, *whence, *found)))
+        }
+        (Operation::CopyRange { ino, offset, len, .. }, Reply::Copied(0)) => {
+            let size = mirror.node(*ino).and_then(|n| mirror.fs.getattr(n)).map(|a| a.size);
+            all(*len == 0 || size.is_ok_and(|size| size <= *offset))
+        }
         (Operation::Write { data, .. }, Reply::Written(0)) => all(data.is_empty()),
         (
             Operation::Flush { .. }

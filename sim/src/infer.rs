@@ -65,7 +65,8 @@ impl Judge {
         let mut best: Option<(Failure, Record, usize)> = None;
         for index in 0..epoch.unanswered.len() {
             let change = epoch.unanswered[index].clone();
-            if !is_change(&change.op) || matches!(change.op, Operation::Write { .. }) {
+            let write = matches!(change.op, Operation::Write { .. });
+            if !is_change(&change.op) || write {
                 continue;
             }
             let commits = order.between(change.asked, failure.place);

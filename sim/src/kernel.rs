@@ -11,7 +11,7 @@ use vellum_core::id::{Handle, Ino, RequestId};
 use vellum_core::limits::FILE_SIZE_MAX;
 use vellum_core::port::kernel::{
     Attr, Entry, OpenFlags, Operation, Reply, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, SetAttr, SetTime,
-    WriteFlags,
+    Whence, WriteFlags,
 };
 use vellum_core::time::WallTime;
 
@@ -180,8 +180,11 @@ impl Kernel {
             | Operation::RemoveXattr { ino, .. } => {
                 locks.insert(*ino);
             }
-            Operation::Link { ino, .. } => {
+            Operation::Link { ino, .. } | Operation::Fallocate { ino, .. } => {
                 locks.insert(*ino);
+            }
+            Operation::CopyRange { to_ino, .. } => {
+                locks.insert(*to_ino);
             }
             Operation::Rename { parent, new_parent, .. } if parent != new_parent => {
                 locks.insert(RENAME_LOCK);
@@ -395,6 +398,36 @@ impl Kernel {
                     None => self.resolve_change(&Step::Open(pick, 2)),
                 }
             }
+            Step::Allocate(pick, offset, len, mode) => match self.handle(pick, OpenFlags::writes) {
+                Some((handle, open)) => {
+                    let (ino, len) = (open.ino, u64::from(len));
+                    one(Operation::Fallocate { ino, handle, offset, len, mode })
+                }
+                None => self.resolve_change(&Step::Open(pick, 2)),
+            },
+            Step::Copy(pick, offset, to, to_offset, len) => {
+                let from = self.handle(pick, |f| f.0 & 3 != 1);
+                let to = self.handle(to, |f| f.writes() && !f.appends());
+                let (Some((handle, from)), Some((to_handle, to))) = (from, to) else {
+                    return self.resolve_change(&Step::Open(pick, 2));
+                };
+                one(Operation::CopyRange {
+                    ino: from.ino,
+                    handle,
+                    offset,
+                    to_ino: to.ino,
+                    to_handle,
+                    to_offset,
+                    len: u64::from(len),
+                })
+            }
+            Step::Seek(pick, offset, hole) => match self.handle(pick, |_| true) {
+                Some((handle, open)) => {
+                    let whence = if hole { Whence::Hole } else { Whence::Data };
+                    one(Operation::Seek { ino: open.ino, handle, offset, whence })
+                }
+                None => Concrete::Skip,
+            },
             Step::Fsync(pick, datasync) => match self.handle(pick, |_| true) {
                 Some((handle, open)) => one(Operation::Fsync { ino: open.ino, handle, datasync }),
                 None => Concrete::Skip,
@@ -558,14 +591,16 @@ impl Kernel {
         node: impl Fn(&mut Known),
         open: impl Fn(&mut OpenFile),
     ) {
-        let (inos, handle) = targets(op);
+        let (inos, handles) = targets(op);
         for ino in inos.into_iter().flatten() {
             if let Some(known) = self.nodes.get_mut(&ino) {
                 node(known);
             }
         }
-        if let Some(file) = handle.and_then(|h| self.handles.get_mut(&h)) {
-            open(file);
+        for handle in handles.into_iter().flatten() {
+            if let Some(file) = self.handles.get_mut(&handle) {
+                open(file);
+            }
         }
     }
 }
@@ -589,8 +624,8 @@ pub fn names_of(op: &Operation) -> [Option<(Ino, Bytes)>; 2] {
     }
 }
 
-/// The inodes and the handle that a request names.
-pub fn targets(op: &Operation) -> ([Option<Ino>; 2], Option<Handle>) {
+/// The inodes and the handles that a request names.
+pub fn targets(op: &Operation) -> ([Option<Ino>; 2], [Option<Handle>; 2]) {
     match op {
         Operation::Lookup { parent, .. }
         | Operation::Symlink { parent, .. }
@@ -599,11 +634,13 @@ pub fn targets(op: &Operation) -> ([Option<Ino>; 2], Option<Handle>) {
         | Operation::Unlink { parent, .. }
         | Operation::RmDir { parent, .. }
         | Operation::TmpFile { parent, .. }
-        | Operation::Create { parent, .. } => ([Some(*parent), None], None),
-        Operation::Rename { parent, new_parent, .. } => ([Some(*parent), Some(*new_parent)], None),
-        Operation::Link { ino, new_parent, .. } => ([Some(*ino), Some(*new_parent)], None),
+        | Operation::Create { parent, .. } => ([Some(*parent), None], [None; 2]),
+        Operation::Rename { parent, new_parent, .. } => {
+            ([Some(*parent), Some(*new_parent)], [None; 2])
+        }
+        Operation::Link { ino, new_parent, .. } => ([Some(*ino), Some(*new_parent)], [None; 2]),
         Operation::GetAttr { ino, handle } | Operation::SetAttr { ino, handle, .. } => {
-            ([Some(*ino), None], *handle)
+            ([Some(*ino), None], [*handle, None])
         }
         Operation::ReadLink { ino }
         | Operation::Open { ino, .. }
@@ -612,7 +649,7 @@ pub fn targets(op: &Operation) -> ([Option<Ino>; 2], Option<Handle>) {
         | Operation::ListXattr { ino, .. }
         | Operation::SetXattr { ino, .. }
         | Operation::RemoveXattr { ino, .. }
-        | Operation::StatFs { ino } => ([Some(*ino), None], None),
+        | Operation::StatFs { ino } => ([Some(*ino), None], [None; 2]),
         Operation::Read { ino, handle, .. }
         | Operation::Write { ino, handle, .. }
         | Operation::Flush { ino, handle }
@@ -622,11 +659,11 @@ pub fn targets(op: &Operation) -> ([Option<Ino>; 2], Option<Handle>) {
         | Operation::Fallocate { ino, handle, .. }
         | Operation::Seek { ino, handle, .. }
         | Operation::ReleaseDir { ino, handle }
-        | Operation::FsyncDir { ino, handle, .. } => ([Some(*ino), None], Some(*handle)),
-        Operation::CopyRange { ino, handle, to_ino, .. } => {
-            ([Some(*ino), Some(*to_ino)], Some(*handle))
+        | Operation::FsyncDir { ino, handle, .. } => ([Some(*ino), None], [Some(*handle), None]),
+        Operation::CopyRange { ino, handle, to_ino, to_handle, .. } => {
+            ([Some(*ino), Some(*to_ino)], [Some(*handle), Some(*to_handle)])
         }
-        Operation::Forget { .. } | Operation::Interrupt { .. } => ([None, None], None),
+        Operation::Forget { .. } | Operation::Interrupt { .. } => ([None, None], [None; 2]),
     }
 }
 

@@ -81,7 +81,8 @@ impl Observed {
             }
             fs.hold(*node).expect("the node is there");
         }
-        Mirror { fs, nodes }
+        let holes_known = nodes.len() == 1;
+        Mirror { fs, nodes, holes_known }
     }
 
     fn build(&self, fs: &mut Fs, nodes: &mut BTreeMap<Ino, NodeId>, dir: Ino) {

@@ -69,6 +69,12 @@ pub enum Step {
     Read(u32, u64, u32),
     /// pwrite: handle, offset, length, from the page cache.
     Write(u32, u64, u32, bool),
+    /// fallocate: handle, offset, length, FALLOC_FL_* bits.
+    Allocate(u32, u64, u32, u32),
+    /// copy_file_range: source handle and offset, target handle and offset, length.
+    Copy(u32, u64, u32, u64, u32),
+    /// lseek: handle, offset, for a hole.
+    Seek(u32, u64, bool),
     /// fsync or fdatasync of an open file.
     Fsync(u32, bool),
     /// fsync of a directory.
@@ -241,9 +247,15 @@ fn user_time(dice: &mut Dice) -> UserTime {
 fn io(any: u32, shape: &Shape, dice: &mut Dice) -> Step {
     let offset = offset(shape, dice);
     let len = length(shape, dice);
-    match dice.below(10) {
-        0..=5 => Step::Write(any, offset, len, dice.chance(500)),
-        _ => Step::Read(any, offset, len),
+    match dice.below(16) {
+        0..=6 => Step::Write(any, offset, len, dice.chance(500)),
+        7..=9 => Step::Read(any, offset, len),
+        10..=12 => Step::Allocate(any, offset, len, *dice.pick(&[0, 1, 3, 3, 3, 0x10, 0x11])),
+        13..=14 => {
+            let to = dice.word() as u32;
+            Step::Copy(any, offset, to, self::offset(shape, dice), len)
+        }
+        _ => Step::Seek(any, offset, dice.coin()),
     }
 }
 

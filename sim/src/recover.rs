@@ -10,7 +10,7 @@ use vellum_core::id::Ino;
 use vellum_core::port::kernel::{Operation, Reply, S_IFDIR, S_IFMT, S_IFREG, SetTime};
 use vellum_model::NodeId;
 
-use crate::check::{Judge, Placed, Timeline, is_change, place_changes, redo, shown};
+use crate::check::{Judge, Placed, Timeline, is_change, is_of_content, place_changes, redo, shown};
 use crate::history::{CommitOrder, Epoch, Place, Unanswered};
 use crate::observe::{Node, Observed};
 use crate::replay::{Mirror, kind};
@@ -139,14 +139,12 @@ fn check_names(
 ) -> Outcome<()> {
     let mut mirror = start.clone();
     for (index, change) in changes.iter().enumerate() {
-        if change.place <= cut && !matches!(change.record.op, Operation::Write { .. }) {
+        if change.place <= cut && !is_of_content(&change.record.op) {
             redo(&mut mirror, change, index);
         }
     }
-    let maybe: Vec<&Unanswered> = unanswered
-        .iter()
-        .filter(|u| is_change(&u.op) && !matches!(u.op, Operation::Write { .. }))
-        .collect();
+    let maybe: Vec<&Unanswered> =
+        unanswered.iter().filter(|u| is_change(&u.op) && !is_of_content(&u.op)).collect();
     let mut first = None;
     for subset in 0..1u32 << maybe.len().min(10) {
         let mut candidate = mirror.clone();
@@ -223,6 +221,13 @@ fn check_contents(
     }
     let last = mirror.clone();
     for u in &epoch.unanswered {
+        // By itself, and after the others below: a copy may or may not have seen what they wrote.
+        let mut alone = last.clone();
+        if let Operation::CopyRange { to_ino, .. } = &u.op
+            && alone.apply(&u.op, u.caller, crate::replay::time(u.wall)).is_ok()
+        {
+            try_all(&alone, &mut windows, Some(*to_ino));
+        }
         if let Some(ino) = content_of(&u.op).or_else(|| emptied(&mirror, &u.op))
             && mirror.apply(&u.op, u.caller, crate::replay::time(u.wall)).is_ok()
         {
@@ -256,7 +261,9 @@ fn window(ino: Ino, changes: &[Placed<'_>], promises: &[Place], cut: Place) -> W
     let mut window = Window { least: 0, most: None, count: 0, matched: false, seen: false };
     let mut count = 0;
     for change in changes.iter().filter(|c| content_changed(c) == Some(ino)) {
-        let truncation = !matches!(change.record.op, Operation::Write { .. });
+        // Of what was inferred nobody knows with which commit it came.
+        let certain = !change.record.inferred;
+        let truncation = certain && !matches!(change.record.op, Operation::Write { .. });
         if truncation && change.place > cut && window.most.is_none() {
             window.most = Some(count);
         }
@@ -303,6 +310,8 @@ fn content_of(op: &Operation) -> Option<Ino> {
     match op {
         Operation::Write { ino, data, .. } if !data.is_empty() => Some(*ino),
         Operation::SetAttr { ino, set, .. } if set.size.is_some() => Some(*ino),
+        Operation::Fallocate { ino, .. } => Some(*ino),
+        Operation::CopyRange { to_ino, .. } => Some(*to_ino),
         _ => None,
     }
 }

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use vellum_core::id::Ino;
 use vellum_core::limits::FILE_SIZE_MAX;
 use vellum_core::port::kernel::{
-    self, Operation, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK,
+    self, Operation, Reply, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, Whence,
 };
 use vellum_core::time::WallTime;
 use vellum_model::{
-    Call, Caller, Error, Fs, Kind, New, NodeId, RenameFlags, SetAttr, SetTime, Time, XattrMode,
+    Allocate, Call, Caller, Error, Fs, Kind, New, NodeId, RenameFlags, SetAttr, SetTime, Time,
+    XattrMode,
 };
 
 /// The model with the names that the filesystem gave to its nodes.
@@ -20,6 +21,8 @@ pub struct Mirror {
     pub fs: Fs,
     /// Which node an inode number means.
     pub nodes: BTreeMap<Ino, NodeId>,
+    /// What the model has for a hole is one. Whoever looks at a volume cannot tell zeros that were written.
+    pub holes_known: bool,
 }
 
 /// What a successful change did.
@@ -187,6 +190,21 @@ impl Mirror {
                 self.fs.removexattr(node, name, now)?;
                 touched.push(node);
             }
+            Operation::Fallocate { ino, offset, len, mode, .. } => {
+                let node = self.node(*ino)?;
+                let mode = allocate(*mode).ok_or(Error::NotSupported)?;
+                self.fs.allocate(node, mode, *offset, *len, Caller::Privileged, now)?;
+                touched.push(node);
+            }
+            Operation::CopyRange { ino, offset, to_ino, to_offset, len, .. } => {
+                let (from, to) = (self.node(*ino)?, self.node(*to_ino)?);
+                let (from, to) = ((from, *offset), (to, *to_offset));
+                let count = self.fs.copy_range(from, to, *len, Caller::Privileged, now)?;
+                if count > 0 {
+                    touched.push(to.0);
+                }
+                written = Some((*to_offset, count));
+            }
             _ => return Err(Error::NotSupported),
         }
         touched.sort_unstable();
@@ -241,6 +259,41 @@ impl Mirror {
         let set = SetAttr { chown: true, ..SetAttr::default() };
         // Like any change of owner, which takes the same.
         self.fs.setattr(node, &set, Caller::Unprivileged, attr.ctime).expect("the node is there");
+    }
+
+    /// Whether a search for data or a hole may end at `found`: holes are known to the byte or to the chunk.
+    pub fn may_be_found(&self, node: NodeId, offset: u64, whence: Whence, found: u64) -> bool {
+        let Ok(attr) = self.fs.getattr(node) else { return false };
+        match whence {
+            Whence::Data => {
+                (self.fs.seek_data(node, found) == Ok(found) || !self.holes_known)
+                    && (offset..attr.size).contains(&found)
+                    && self.is_zeros(node, offset, found)
+            }
+            Whence::Hole => {
+                let best = self.fs.seek_hole(node, offset);
+                (best.is_ok_and(|best| found <= best) || !self.holes_known)
+                    && (offset..=attr.size).contains(&found)
+                    && (found == attr.size || self.fs.read(node, found, 1) == Ok(vec![0]))
+            }
+        }
+    }
+
+    /// Whether a range of a file reads as zeros.
+    fn is_zeros(&self, node: NodeId, from: u64, to: u64) -> bool {
+        let mut at = from;
+        while let Ok(data) = self.fs.seek_data(node, at) {
+            let end = self.fs.seek_hole(node, data).unwrap_or(data + 1).min(to);
+            if data >= end {
+                return true;
+            }
+            let bytes = self.fs.read(node, data, (end - data) as usize).unwrap_or_default();
+            if bytes.iter().any(|b| *b != 0) {
+                return false;
+            }
+            at = end;
+        }
+        true
     }
 
     fn refusals(&self, op: &Operation, by: kernel::Caller) -> Result<Vec<Error>, Error> {
@@ -331,7 +384,18 @@ impl Mirror {
             Operation::ListXattr { ino, room } => {
                 one(exceeds(self.xattr_list(*ino, by)?.len(), *room))
             }
-            Operation::SetAttr { .. } | Operation::Write { .. } => {
+            Operation::Seek { ino, offset, whence, .. } => {
+                let node = self.node(*ino)?;
+                let none = match whence {
+                    Whence::Data => self.is_zeros(node, *offset, u64::MAX),
+                    Whence::Hole => *offset >= self.fs.getattr(node)?.size,
+                };
+                one(none.then_some(Error::NoAddress))
+            }
+            Operation::SetAttr { .. }
+            | Operation::Write { .. }
+            | Operation::Fallocate { .. }
+            | Operation::CopyRange { .. } => {
                 let error = self.clone().apply(op, by, Time::default()).err();
                 Ok(error
                     .into_iter()
@@ -359,6 +423,27 @@ impl Mirror {
             }
             _ => Ok(Vec::new()),
         }
+    }
+}
+
+/// A request as it was carried out: a copy may end early.
+pub fn as_answered(op: &Operation, reply: &Reply) -> Operation {
+    let mut done = op.clone();
+    if let (Operation::CopyRange { len, .. }, Reply::Copied(count)) = (&mut done, reply) {
+        *len = *count;
+    }
+    done
+}
+
+/// FALLOC_FL_* bits in the model's words.
+fn allocate(mode: u32) -> Option<Allocate> {
+    match mode {
+        0 => Some(Allocate::Extend),
+        1 => Some(Allocate::Keep),
+        3 => Some(Allocate::PunchHole),
+        0x10 => Some(Allocate::ZeroExtend),
+        0x11 => Some(Allocate::ZeroKeep),
+        _ => None,
     }
 }
 

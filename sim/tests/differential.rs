@@ -12,7 +12,9 @@ use vellum_core::id::{Handle, Ino};
 use vellum_core::port::control::{Answer, Control};
 use vellum_core::port::kernel as k;
 use vellum_core::time::WallTime;
-use vellum_model::{Caller, Fs, Kind, New, NodeId, RenameFlags, SetAttr, SetTime, Time, XattrMode};
+use vellum_model::{
+    Allocate, Caller, Fs, Kind, New, NodeId, RenameFlags, SetAttr, SetTime, Time, XattrMode,
+};
 use world::World;
 
 /// A request in a user's words. Names, directories, files and handles are picked modulo what exists,
@@ -41,6 +43,9 @@ enum Op {
     Times { node: u8, atime: Option<i64>, mtime: Option<i64> },
     Chmod { node: u8, mode: u16 },
     Chown { node: u8, uid: u16 },
+    Allocate { file: u8, at: u32, len: u32, mode: u8 },
+    Copy { from: u8, at: u32, to: u8, to_at: u32, len: u32 },
+    Seek { file: u8, at: u32, hole: bool },
     Fsync { file: u8 },
     Wait,
     Remount,
@@ -95,6 +100,11 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(node, atime, mtime)| Op::Times { node, atime, mtime }),
         1 => (d(), any::<u16>()).prop_map(|(node, mode)| Op::Chmod { node, mode }),
         1 => (d(), any::<u16>()).prop_map(|(node, uid)| Op::Chown { node, uid }),
+        3 => (d(), place(), length(), 0..6u8)
+            .prop_map(|(file, at, len, mode)| Op::Allocate { file, at, len, mode }),
+        3 => (d(), place(), d(), place(), length())
+            .prop_map(|(from, at, to, to_at, len)| Op::Copy { from, at, to, to_at, len }),
+        2 => (d(), place(), any::<bool>()).prop_map(|(file, at, hole)| Op::Seek { file, at, hole }),
         1 => d().prop_map(|file| Op::Fsync { file }),
         1 => Just(Op::Wait),
         1 => Just(Op::Remount),
@@ -190,6 +200,7 @@ impl Pair {
                 self.hold(op)
             }
             Op::Write { .. } | Op::Read { .. } => self.transfer(op),
+            Op::Allocate { .. } | Op::Copy { .. } | Op::Seek { .. } => self.space(op),
             Op::Truncate { .. } | Op::Times { .. } | Op::Chmod { .. } | Op::Chown { .. } => {
                 self.set(op)
             }
@@ -483,6 +494,99 @@ impl Pair {
         }
     }
 
+    fn space(&mut self, op: &Op) {
+        let now = self.next_time();
+        match *op {
+            Op::Allocate { file, at, len, mode } => {
+                let Some((ino, handle)) = pick(&self.open, file) else { return };
+                let (offset, len) = (u64::from(at), u64::from(len));
+                let (mode, kind) = [
+                    (0, Allocate::Extend),
+                    (1, Allocate::Keep),
+                    (3, Allocate::PunchHole),
+                    (3, Allocate::PunchHole),
+                    (0x10, Allocate::ZeroExtend),
+                    (0x11, Allocate::ZeroKeep),
+                ][usize::from(mode)];
+                let request = k::Operation::Fallocate { ino, handle, offset, len, mode };
+                let got = self.world.ask(request);
+                assert!(matches!(got, Ok(k::Reply::Done)), "{op:?}: {got:?}");
+                let node = self.nodes[&ino];
+                let want = self.model.allocate(node, kind, offset, len, Caller::Privileged, now);
+                want.expect("inside the largest file");
+            }
+            Op::Copy { from, at, to, to_at, len } => {
+                let Some((ino, handle)) = pick(&self.open, from) else { return };
+                let Some((to_ino, to_handle)) = pick(&self.open, to) else { return };
+                let (offset, to_offset, len) = (u64::from(at), u64::from(to_at), u64::from(len));
+                let request = k::Operation::CopyRange {
+                    ino,
+                    handle,
+                    offset,
+                    to_ino,
+                    to_handle,
+                    to_offset,
+                    len,
+                };
+                let (source, target) = (self.nodes[&ino], self.nodes[&to_ino]);
+                let (from, to) = ((source, offset), (target, to_offset));
+                // It may end early, but not before it began.
+                match self.world.ask(request) {
+                    Ok(k::Reply::Copied(count)) => {
+                        let asked = if count == 0 { len } else { count };
+                        let want = self.model.copy_range(from, to, asked, Caller::Privileged, now);
+                        assert_eq!(want.ok(), Some(count), "{op:?}");
+                    }
+                    Err(error) => {
+                        let want = self.model.copy_range(from, to, len, Caller::Privileged, now);
+                        assert_eq!(want.map_err(|e| e.errno()), Err(error.errno()), "{op:?}");
+                    }
+                    other => panic!("{op:?}: {other:?}"),
+                }
+            }
+            Op::Seek { file, at, hole } => {
+                let Some((ino, handle)) = pick(&self.open, file) else { return };
+                self.seek(op, (ino, handle), u64::from(at), hole);
+            }
+            _ => unreachable!(),
+        }
+    }
+
+    /// The machine knows holes to the byte, the model to the chunk.
+    fn seek(&mut self, op: &Op, (ino, handle): (Ino, Handle), offset: u64, hole: bool) {
+        let whence = if hole { k::Whence::Hole } else { k::Whence::Data };
+        let node = self.nodes[&ino];
+        let got = match self.world.ask(k::Operation::Seek { ino, handle, offset, whence }) {
+            Ok(k::Reply::Offset(found)) => Ok(found),
+            Err(error) => Err(error.errno()),
+            other => panic!("{op:?}: {other:?}"),
+        };
+        let best = if hole {
+            self.model.seek_hole(node, offset)
+        } else {
+            self.model.seek_data(node, offset)
+        };
+        let size = self.model.getattr(node).expect("open").size;
+        match got {
+            Ok(found) if hole => {
+                assert!(found >= offset && best.is_ok_and(|best| found <= best), "{op:?}: {found}");
+                let there = self.model.read(node, found, 1).expect("open");
+                assert!(found == size || there == [0], "{op:?}: data at {found}");
+            }
+            Ok(found) => {
+                let chunk = self.model.seek_data(node, found);
+                assert_eq!(chunk, Ok(found), "{op:?}: a hole at {found}");
+                let skipped = self.model.read(node, offset, (found - offset) as usize);
+                assert!(skipped.expect("open").iter().all(|b| *b == 0), "{op:?}: {found}");
+            }
+            Err(errno) => {
+                assert_eq!(errno, 6, "{op:?}");
+                let rest = self.model.read(node, offset, size.saturating_sub(offset) as usize);
+                assert!(rest.expect("open").iter().all(|b| *b == 0), "{op:?}: data was skipped");
+            }
+        }
+    }
+
     fn set(&mut self, op: &Op) {
         let now = self.next_time();
         let (at, to) = (|t: i64| WallTime::new(t, 7), |t: i64| Time::new(t, 7));
@@ -527,6 +631,18 @@ impl Pair {
         assert!(got.is_ok(), "{op:?}: {got:?}");
     }
 
+    fn is_zeros(&self, node: NodeId) -> bool {
+        let mut at = 0;
+        while let Ok(data) = self.model.seek_data(node, at) {
+            at = self.model.seek_hole(node, data).expect("a hole at the end");
+            let bytes = self.model.read(node, data, (at - data) as usize).expect("a file");
+            if bytes.iter().any(|b| *b != 0) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Every attribute of everything that is known.
     fn compare(&mut self, op: &Op) {
         for (ino, node) in self.of_kind(|_| true) {
@@ -540,11 +656,12 @@ impl Pair {
             self.compare_xattrs(op, ino, node);
             if want.kind != Kind::Dir {
                 assert_eq!(got.size, want.size, "after {op:?}: {ino}");
-                assert_eq!(
-                    got.blocks == 0,
-                    want.size == 0 || got.blocks == 0,
-                    "after {op:?}: {ino}"
-                );
+            }
+            if want.kind == Kind::File {
+                // Exactly what is visible, in pages: no more than the chunks, and no less than the bytes.
+                let most = self.model.allocated(node).expect("a file") / 512;
+                assert!(got.blocks <= most, "after {op:?}: {ino}: {} blocks of {most}", got.blocks);
+                assert!(got.blocks > 0 || most == 0 || self.is_zeros(node), "after {op:?}: {ino}");
             }
         }
     }
@@ -609,5 +726,8 @@ proptest! {
             pair.apply(op);
             pair.compare(op);
         }
+        // Counters and live bytes, too.
+        let problems = pair.world.check().problems;
+        assert!(problems.is_empty(), "{problems:?}");
     }
 }

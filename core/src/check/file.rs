@@ -2,10 +2,10 @@
 //!
 //! A byte beyond the size may be in the log, when a later erase covers it: then nothing is visible
 //! there. (The topmost paint must be an erase, so that for each extent a later erase covers each of its
-//! bytes beyond the size; that needs no overlay.)
+//! bytes beyond the size; that needs no overlay.) What is visible is counted region by region.
 
 use super::{Check, Fix, rule};
-use crate::data::extent_map::Source;
+use crate::data::extent_map::{ExtentMap, Source};
 use crate::data::write_log::{self, LogExtent};
 use crate::id::Ino;
 use crate::limits::INLINE_MAX;
@@ -19,6 +19,9 @@ use core::ops::Range;
 /// The order of paint of a key.
 type Order = [u8; 16];
 
+/// The extents of a region's packs, in the order of paint.
+type Packs = Vec<(Order, Vec<LogExtent>)>;
+
 /// What was seen of one file's data.
 #[derive(Debug, Default)]
 pub(super) struct FileRows {
@@ -28,9 +31,11 @@ pub(super) struct FileRows {
     erases: Vec<(u64, Order, Range<u64>)>,
     /// Generations seen: the current one and those that wait for reclaim.
     generations: Vec<u64>,
-    /// Extents and bytes in the log of the current generation.
+    /// Extents in the log of the current generation, and visible bytes of its finished regions.
     logged: Pair,
-    /// A pack or erase does not decode.
+    /// The region of the current generation that is being read.
+    region: Option<(u64, Packs)>,
+    /// A pack or erase does not decode or is missing: what is visible cannot be told.
     unreadable: bool,
     /// A pack or erase is newer than the store: no erase covers it.
     disordered: bool,
@@ -83,10 +88,38 @@ impl FileRows {
             }
             if let Some((_, size)) = current.filter(|(now, _)| *now == generation) {
                 self.logged.hi += 1;
-                self.logged.lo += extent.len as i64;
                 self.check_end(check, ino, extent, (generation, order), size);
             }
         }
+        if current.is_some_and(|(now, _)| now == generation) {
+            self.collect(generation, region, order, extents);
+        }
+    }
+
+    /// Rows come region by region, and in the order of paint within each.
+    fn collect(&mut self, generation: u64, region: u64, order: Order, extents: Vec<LogExtent>) {
+        if self.region.as_ref().is_some_and(|(at, _)| *at != region) {
+            self.count_visible(generation);
+        }
+        let (_, packs) = self.region.get_or_insert_with(|| (region, Vec::new()));
+        packs.push((order, extents));
+    }
+
+    /// Paints the region that was read, erases in between, and counts what remains.
+    fn count_visible(&mut self, generation: u64) {
+        let Some((_, packs)) = self.region.take() else { return };
+        let mut erases = self.erases.iter().filter(|(g, ..)| *g == generation).peekable();
+        let mut map = ExtentMap::new();
+        for (order, extents) in packs {
+            while let Some((.., range)) = erases.next_if(|(_, at, _)| *at < order) {
+                map.erase(range.clone());
+            }
+            for extent in extents {
+                map.paint(extent.offset, extent.len, extent.source);
+            }
+        }
+        erases.for_each(|(.., range)| map.erase(range.clone()));
+        self.logged.lo += map.bytes() as i64;
     }
 
     /// A pack or erase of a generation, with its place in the order of paint.
@@ -107,7 +140,7 @@ impl FileRows {
 
     /// What of an extent lies beyond the size must be covered by later erases.
     fn check_end(
-        &self,
+        &mut self,
         check: &mut Check,
         ino: Ino,
         extent: &LogExtent,
@@ -131,17 +164,19 @@ impl FileRows {
                 text,
                 Some(fix).filter(|_| !self.disordered),
             );
+            self.unreadable = true;
         }
     }
 
     /// All rows were seen; `size` and `usage` are what the attributes say.
     pub(super) fn finish(
-        self,
+        mut self,
         check: &mut Check,
         ino: Ino,
         core: &Core,
         (size, usage): (u64, Pair),
     ) {
+        self.count_visible(core.generation);
         for generation in &self.generations {
             if *generation != core.generation && !check.garbage.has_generation(ino, *generation) {
                 let text = format!(
@@ -183,7 +218,7 @@ impl FileRows {
         let good = found == usage || (leaving && found.hi <= usage.hi && found.lo <= usage.lo);
         if !good {
             let text = format!(
-                "inode {ino}: counted {} log entries and {} bytes, found {} and {}",
+                "inode {ino}: counted {} log entries and {} visible bytes, found {} and {}",
                 usage.hi, usage.lo, found.hi, found.lo
             );
             let fix = Fix::put(key::inode(ino, tag::USAGE), found.encode());

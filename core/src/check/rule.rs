@@ -72,7 +72,7 @@ rules! {
     LOG_ORDER = "log-order";
     /// No byte is visible beyond the size.
     BEYOND_SIZE = "beyond-size";
-    /// An inode's counters are the entries of its log and the bytes of log and inline data.
+    /// An inode's counters are the entries of its log and its visible bytes, inline ones included.
     USAGE = "usage";
 
     /// Every extended attribute has a name of a known namespace and a value that it can have.

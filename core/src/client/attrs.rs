@@ -7,6 +7,7 @@ use crate::error::FsResult;
 use crate::id::{Handle, Ino, RequestId};
 use crate::meta::attrs::{Attrs, blocks};
 use crate::meta::ops::lookup::getattr;
+use crate::meta::ops::patch::Patched;
 use crate::meta::ops::setattr::setattr;
 use crate::meta::txn::transact;
 use crate::port::Point;
@@ -110,35 +111,36 @@ impl Client {
             };
             done(move |client| {
                 client.note(point);
-                if let Ok((attrs, _)) = &result {
-                    client.saw_attrs(ino, attrs, point);
-                    client.attrs_changed(ino, data, point);
-                }
-                if let Ok((_, Some(generation))) = &result {
-                    client.reclaim_generation(ino, *generation);
+                if let Ok(patched) = &result {
+                    client.attrs_changed(ino, data.then_some(patched), point);
+                    client.saw_attrs(ino, &patched.attrs, point);
+                    if let Some(generation) = patched.cut_off {
+                        client.reclaim_generation(ino, generation);
+                    }
                 }
                 if exclusive && let Some(inode) = client.inodes.get_mut(ino) {
                     inode.exclusive = false;
                 }
-                and_then(client, result.map(|(attrs, _)| attrs), point);
+                and_then(client, result.map(|patched| patched.attrs), point);
                 client.unpark_inode(ino);
                 client.unpin(ino);
             })
         });
     }
 
-    fn attrs_changed(&mut self, ino: Ino, data: bool, point: Point) {
+    /// `patched`: what became of size, times and data, if any of them changed.
+    pub(super) fn attrs_changed(&mut self, ino: Ino, patched: Option<&Patched>, point: Point) {
         let (Some(inode), Point::Commit(commit)) = (self.inodes.get_mut(ino), point) else {
             return;
         };
         inode.changed = inode.changed.max(commit.version);
-        if data && let Some(file) = inode.file.as_deref_mut() {
-            file.reset();
+        if let (Some(patched), Some(file)) = (patched, inode.file.as_deref_mut()) {
+            file.patched(commit, patched);
         }
     }
 
-    /// Committed attributes with what is buffered. `None` if they were read before a change that
-    /// this mount has made since: they must be read again.
+    /// Committed attributes with what is buffered. `None` if they were read before a change that this
+    /// mount has made since, or something is being loaded: they must be read again.
     pub(super) fn merged(&self, ino: Ino, attrs: &Attrs, point: Point) -> Option<Attr> {
         let mut attr = attrs.attr(ino);
         let Some(inode) = self.inodes.get(ino) else {
@@ -151,7 +153,7 @@ impl Client {
         if let Some(file) = inode.file.as_deref()
             && !file.buffer.is_empty()
         {
-            merge(&mut attr, file, attrs);
+            merge(&mut attr, file, attrs)?;
         }
         Some(attr)
     }
@@ -184,13 +186,14 @@ pub(super) fn version_of(point: Point) -> Option<Version> {
     }
 }
 
-fn merge(attr: &mut Attr, file: &FileState, attrs: &Attrs) {
+/// `None`: what is on its way must be awaited.
+fn merge(attr: &mut Attr, file: &FileState, attrs: &Attrs) -> Option<()> {
     attr.size = attr.size.max(file.buffer.end());
     if let Some(mtime) = file.buffer.mtime() {
         attr.mtime = mtime;
         attr.ctime = attr.ctime.max(mtime);
     }
-    let bytes =
-        attrs.usage.lo.saturating_add(i64::try_from(file.buffer.bytes()).unwrap_or(i64::MAX));
-    attr.blocks = blocks(bytes, attr.size);
+    // What is being committed may be counted in these attributes and be in the buffer still.
+    attr.blocks = blocks(file.bytes(attrs.usage.lo)? as i64, attr.size);
+    Some(())
 }

@@ -4,20 +4,28 @@
 //! flush that commits moves its extents from the first to the second in one step of the machine.
 //! Loads and commits are put in order by their versions, so that neither is applied twice or lost.
 
+mod committed;
+mod space;
+
+pub(super) use committed::{Committed, Span};
+
 use super::tasks::TaskId;
-use crate::data::extent_map::{ExtentMap, Source};
+use crate::data::extent_map::ExtentMap;
 use crate::data::write_buffer::{SubBufferId, WriteBuffer};
 use crate::error::FsError;
 use crate::id::SegmentId;
-use crate::limits::{EXTENTS_KEPT_MAX, REGION_SIZE};
+use crate::limits::REGION_SIZE;
 use crate::meta::attrs::Attrs;
 use crate::meta::ops::flush::Flushed;
-use crate::meta::record::{Core, flag};
+use crate::meta::ops::patch::{Patch, Patched};
+use crate::port::kernel::Whence;
 use crate::port::meta_kv::{Commit, Version};
 use crate::time::WallTime;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use committed::Region;
 use core::ops::Range;
 
 /// One file in memory.
@@ -26,14 +34,29 @@ pub(super) struct FileState {
     known: Known,
     /// Counts resets, so that the result of an older load is not taken.
     pub(super) epoch: u64,
-    /// Flushes that committed while a load was under way.
-    replay: Vec<(Commit, Flushed, Written)>,
+    /// Changes that committed while a load was under way.
+    replay: Vec<(Commit, Applied)>,
     pub(super) buffer: WriteBuffer,
     /// One per sealed sub-buffer, oldest first.
     pub(super) pipeline: VecDeque<Stage>,
     /// Tasks that wait for a sub-buffer and all older ones.
     pub(super) settling: Vec<(SubBufferId, TaskId)>,
     pub(super) errors: Errors,
+    measured: Measured,
+    /// The regions are being listed.
+    listing: bool,
+    /// The last search that had to wait for a region.
+    scan: Option<Scan>,
+    /// Counts what may change the answer of a search.
+    changes: u64,
+}
+
+/// A change that committed, as memory makes it again.
+pub(super) enum Applied {
+    /// A flush.
+    Flushed(Flushed, Written),
+    /// Something that had the inode to itself, and the attributes after it.
+    Patched(Patch, Box<Attrs>),
 }
 
 /// What a flush did to size and time.
@@ -72,47 +95,42 @@ pub(super) enum Step {
     Committing,
 }
 
+/// How much of the oldest sub-buffer lies over committed bytes, as far as that was found out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Measured {
+    id: Option<SubBufferId>,
+    /// Up to this offset in the file.
+    upto: u64,
+    covered: u64,
+}
+
+/// A search for data or a hole on its way.
+#[derive(Clone, Copy, Debug)]
+struct Scan {
+    from: u64,
+    whence: Whence,
+    changes: u64,
+    /// From `from` up to here nothing was found.
+    at: u64,
+}
+
+/// What is missing before something can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Attributes and inline bytes.
+    Attrs,
+    /// Which regions there are.
+    Regions,
+    /// A region; whether its load has not begun yet.
+    Region(u64, bool),
+}
+
 #[derive(Default)]
 enum Known {
     #[default]
     Nothing,
     Loading,
     Loaded(Committed),
-}
-
-/// What is committed of a file, as of the loads and commits seen.
-pub(super) struct Committed {
-    version: Version,
-    pub(super) size: u64,
-    pub(super) generation: u64,
-    mtime: WallTime,
-    mtime_set: bool,
-    /// All bytes of an inline file.
-    inline: Option<Bytes>,
-    regions: BTreeMap<u64, Region>,
-    /// Regions that are not in the table are empty.
-    complete: bool,
-}
-
-enum Region {
-    Loading,
-    Loaded(Version, ExtentMap),
-}
-
-impl Region {
-    fn extents(&self) -> usize {
-        match self {
-            Region::Loading => 0,
-            Region::Loaded(_, map) => map.len(),
-        }
-    }
-}
-
-/// What a read of committed bytes finds.
-pub(super) enum Span {
-    Bytes(Bytes),
-    Segment { segment: SegmentId, offset: u32 },
-    Hole,
 }
 
 impl FileState {
@@ -135,6 +153,10 @@ impl FileState {
             Known::Loaded(committed) => Some(committed),
             _ => None,
         }
+    }
+
+    fn is_loading(&self) -> bool {
+        matches!(self.known, Known::Loading)
     }
 
     /// Marks a load of the attributes as under way; false if one is already.
@@ -188,7 +210,7 @@ impl FileState {
                 Some(Region::Loaded(..)) => {}
                 Some(Region::Loading) => return Some((region, false)),
                 None if committed.complete => {}
-                None => {
+                Some(Region::Listed) | None => {
                     committed.regions.insert(region, Region::Loading);
                     return Some((region, true));
                 }
@@ -221,31 +243,43 @@ impl FileState {
         if epoch == self.epoch
             && let Some(committed) = self.committed_mut()
         {
-            committed.regions.remove(&region);
+            committed.regions.insert(region, Region::Listed);
         }
     }
 
     /// Something else than a flush changed the file: what was known of it is void.
     pub(super) fn reset(&mut self) {
         self.epoch += 1;
+        self.changes += 1;
         self.known = Known::Nothing;
         self.replay.clear();
     }
 
     /// A flush committed.
     pub(super) fn apply(&mut self, commit: Commit, flushed: Flushed, written: Written) {
-        self.replay.push((commit, flushed, written));
+        self.replay.push((commit, Applied::Flushed(flushed, written)));
         self.replay_onto();
     }
 
-    /// Applies the flushes that loads may not have seen; forgets them once no load is under way.
+    /// Something that had the inode to itself committed.
+    pub(super) fn patched(&mut self, commit: Commit, patched: &Patched) {
+        let Some(patch) = &patched.patch else { return self.reset() };
+        self.changes += 1;
+        self.replay
+            .push((commit, Applied::Patched(patch.clone(), Box::new(patched.attrs.clone()))));
+        self.replay_onto();
+    }
+
+    /// Applies the changes that loads may not have seen; forgets them once no load is under way.
     fn replay_onto(&mut self) {
+        let listing = self.listing;
         let loading = match &mut self.known {
             Known::Loaded(committed) => {
-                for (commit, flushed, written) in &self.replay {
-                    committed.apply(*commit, flushed, *written);
+                for (commit, applied) in &self.replay {
+                    committed.apply(*commit, applied);
                 }
-                committed.regions.values().any(|region| matches!(region, Region::Loading))
+                listing
+                    || committed.regions.values().any(|region| matches!(region, Region::Loading))
             }
             Known::Loading => true,
             Known::Nothing => false,
@@ -253,6 +287,11 @@ impl FileState {
         if !loading {
             self.replay.clear();
         }
+    }
+
+    /// Bytes were buffered.
+    pub(super) fn wrote(&mut self) {
+        self.changes += 1;
     }
 
     /// Size with the buffered writes.
@@ -275,125 +314,5 @@ impl FileState {
     /// Something of it is being written.
     pub(super) fn is_committing(&self) -> bool {
         !self.pipeline.is_empty()
-    }
-}
-
-impl Committed {
-    fn new(attrs: &Attrs, inline: Bytes, version: Version) -> Committed {
-        let is_inline = attrs.core.has(flag::INLINE);
-        Committed {
-            version,
-            size: attrs.size,
-            generation: attrs.core.generation,
-            mtime: attrs.mtime(),
-            mtime_set: attrs.core.has(flag::MTIME_SET),
-            inline: is_inline.then_some(inline),
-            regions: BTreeMap::new(),
-            complete: is_inline,
-        }
-    }
-
-    fn apply(&mut self, commit: Commit, flushed: &Flushed, written: Written) {
-        let fresh = commit.version > self.version;
-        match flushed {
-            Flushed::Gone => {}
-            Flushed::Inline { data, core } => {
-                if fresh {
-                    self.inline = Some(data.clone());
-                    self.advance(commit, core, written);
-                }
-            }
-            Flushed::Extents { extents, core } => {
-                if fresh {
-                    self.inline = None;
-                    self.advance(commit, core, written);
-                }
-                if self.complete {
-                    for region in extents.iter().flat_map(|e| regions_of(e.offset, e.len)) {
-                        self.regions
-                            .entry(region)
-                            .or_insert_with(|| Region::Loaded(Version(0), ExtentMap::new()));
-                    }
-                }
-                for (region, slot) in &mut self.regions {
-                    if let Region::Loaded(seen, map) = slot
-                        && commit.version > *seen
-                    {
-                        for extent in extents {
-                            paint_within(map, *region, extent.offset, extent.len, &extent.source);
-                        }
-                        *seen = commit.version;
-                    }
-                }
-                self.make_room();
-            }
-        }
-    }
-
-    /// Forgets loaded regions when they hold too much.
-    fn make_room(&mut self) {
-        let kept: usize = self.regions.values().map(Region::extents).sum();
-        if kept > EXTENTS_KEPT_MAX {
-            self.regions.retain(|_, region| matches!(region, Region::Loading));
-            self.complete = false;
-        }
-    }
-
-    fn advance(&mut self, commit: Commit, core: &Core, written: Written) {
-        self.version = commit.version;
-        self.size = self.size.max(written.end);
-        // A time that utimens put into the future counts no more once something is written.
-        self.mtime = if self.mtime_set { written.mtime } else { self.mtime.max(written.mtime) };
-        self.mtime_set = core.has(flag::MTIME_SET);
-    }
-
-    /// What is committed over a range whose regions are loaded, in order, covering it once.
-    pub(super) fn visit(&self, range: Range<u64>, mut f: impl FnMut(Range<u64>, Span)) {
-        if range.is_empty() {
-            return;
-        }
-        if let Some(inline) = &self.inline {
-            let end = range.end.min(inline.len() as u64);
-            if range.start < end {
-                f(range.start..end, Span::Bytes(inline.slice(range.start as usize..end as usize)));
-            }
-            let hole = range.start.max(end)..range.end;
-            if !hole.is_empty() {
-                f(hole, Span::Hole);
-            }
-            return;
-        }
-        for region in regions_of(range.start, range.end - range.start) {
-            let part = clip(&range, region);
-            match self.regions.get(&region) {
-                Some(Region::Loaded(_, map)) => {
-                    map.visit(part, |range, source| f(range, span(source)))
-                }
-                _ => f(part, Span::Hole),
-            }
-        }
-    }
-}
-
-fn span(source: Option<Source>) -> Span {
-    match source {
-        Some(Source::Bytes(bytes)) => Span::Bytes(bytes),
-        Some(Source::Segment { segment, offset }) => Span::Segment { segment, offset },
-        None => Span::Hole,
-    }
-}
-
-fn regions_of(offset: u64, len: u64) -> Range<u64> {
-    if len == 0 { 0..0 } else { offset / REGION_SIZE..(offset + len - 1) / REGION_SIZE + 1 }
-}
-
-fn clip(range: &Range<u64>, region: u64) -> Range<u64> {
-    range.start.max(region * REGION_SIZE)..range.end.min((region + 1).saturating_mul(REGION_SIZE))
-}
-
-fn paint_within(map: &mut ExtentMap, region: u64, offset: u64, len: u64, source: &Source) {
-    let part = clip(&(offset..offset + len), region);
-    if part.start < part.end {
-        map.paint(part.start, part.end - part.start, source.skip(part.start - offset));
     }
 }

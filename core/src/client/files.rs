@@ -103,8 +103,13 @@ impl Client {
 
     /// Loads a file's attributes and inline bytes, unless that is under way; then `parked` goes on.
     pub(super) fn load(&mut self, mounted: Mounted, ino: Ino, parked: (RequestId, Request)) {
+        self.inodes.enter(ino).parked.push(parked);
+        self.begin_load(mounted, ino);
+    }
+
+    /// Loads a file's attributes and inline bytes, unless that is under way.
+    pub(super) fn begin_load(&mut self, mounted: Mounted, ino: Ino) {
         let inode = self.inodes.enter(ino);
-        inode.parked.push(parked);
         let file = inode.file.get_or_insert_default();
         if !file.begin_load() {
             return;
@@ -125,12 +130,14 @@ impl Client {
                     file.loaded(epoch, &attrs, inline, version);
                 }
                 self.saw_attrs(ino, &attrs, point);
+                self.advance_flush(ino);
             }
             (Err(error), _) => {
                 if let Some(file) = self.inodes.file_mut(ino) {
                     file.load_failed(epoch);
                 }
                 self.fail_parked(ino, error);
+                self.measure_failed(ino, error);
             }
             (Ok(_), _) => unreachable!("a load commits nothing"),
         }
@@ -222,6 +229,7 @@ impl Client {
         let Some(inode) = self.inodes.get_mut(ino) else { return };
         let changed = inode.changed;
         if inode.opens == 0
+            && inode.lookups == 0
             && inode.unlinked
             && let Some(file) = inode.file.as_deref_mut()
             && !file.is_committing()

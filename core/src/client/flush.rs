@@ -3,9 +3,9 @@
 //! Appends of one inode overlap; commits do not: one in flight, oldest first, so that a file is
 //! always a prefix of its writes. What fails stays in memory and is tried again.
 
-use super::file::{Stage, Step, Written};
+use super::file::{Missing, Stage, Step, Written};
 use super::tasks::{TaskId, done};
-use super::{Client, Phase};
+use super::{Client, Mounted, Phase};
 use crate::data::extent_map::Source;
 use crate::data::page_io::page;
 use crate::data::write_buffer::{LogExtentPlace, SubBufferId};
@@ -19,7 +19,6 @@ use crate::port::page_store::{PageRequest, SegmentDraft};
 use crate::port::{Point, Severity};
 use crate::task::Told;
 use alloc::format;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -92,7 +91,7 @@ impl Client {
         for (id, len) in fresh {
             self.begin_stage(&volume, ino, id, len);
         }
-        self.commit_oldest(volume, ino);
+        self.commit_oldest(ino);
     }
 
     fn begin_stage(&mut self, volume: &Volume, ino: Ino, id: SubBufferId, len: u32) {
@@ -142,22 +141,31 @@ impl Client {
         }
     }
 
-    fn commit_oldest(&mut self, volume: Arc<Volume>, ino: Ino) {
+    fn commit_oldest(&mut self, ino: Ino) {
+        let Phase::Mounted(mounted) = &self.phase else { return };
+        let mounted = mounted.clone();
         let Some(file) = self.inodes.file_mut(ino) else { return };
-        let Some(oldest) = file.pipeline.front_mut() else { return };
+        let Some(oldest) = file.pipeline.front() else { return };
         let (id, Step::Appended(segment)) = (oldest.id, oldest.step) else { return };
+        let covered = match file.measure(id) {
+            Ok(covered) => covered,
+            Err(missing) => return self.load_missing(mounted, ino, missing),
+        };
+        let Some(oldest) = file.pipeline.front_mut() else { return };
         oldest.step = Step::Committing;
         let Some(sub) = file.buffer.sub_buffer(id) else { return };
         let (payload, places) = sub.layout();
         let flushing = Flush {
             ino,
             extents: extents(&payload, &places, segment.map(|(segment, _)| segment)),
+            covered,
             segment,
             end: sub.end(),
             mtime: sub.mtime(),
         };
         self.spawn_own(move |cx| async move {
-            let (result, point) = transact!(&cx, &volume, |txn| flush(txn, &flushing).await);
+            let volume = &mounted.volume;
+            let (result, point) = transact!(&cx, volume, |txn| flush(txn, &flushing).await);
             let written = Written { end: flushing.end, mtime: flushing.mtime };
             done(move |client| {
                 client.note(point);
@@ -167,6 +175,41 @@ impl Client {
                 }
             })
         });
+    }
+
+    /// Loads what a flush must know of the committed bytes that it covers; then it goes on.
+    fn load_missing(&mut self, mounted: Mounted, ino: Ino, missing: Missing) {
+        match missing {
+            Missing::Region(region, true) => self.load_region(mounted, ino, region),
+            Missing::Attrs => self.begin_load(mounted, ino),
+            Missing::Region(_, false) | Missing::Regions => {}
+        }
+    }
+
+    /// What a flush must know could not be loaded: it cannot go on either.
+    pub(super) fn measure_failed(&mut self, ino: Ino, error: FsError) {
+        let front = self.inodes.file(ino).and_then(|f| f.pipeline.front());
+        let waits = front.is_some_and(|stage| matches!(stage.step, Step::Appended(_)));
+        match error {
+            _ if !waits => {}
+            // The inode is gone, and what is buffered for it.
+            FsError::Stale => self.drop_buffered(ino),
+            error => self.write_back_failed(ino, error),
+        }
+    }
+
+    fn drop_buffered(&mut self, ino: Ino) {
+        let Some(file) = self.inodes.file_mut(ino) else { return };
+        let freed = file.buffer.bytes();
+        file.buffer.discard_all();
+        file.pipeline.retain(|stage| stage.step == Step::Appending);
+        let settling = core::mem::take(&mut file.settling);
+        self.dirty -= freed;
+        self.inodes.mark_dirty(ino, false);
+        for (_, task) in settling {
+            self.tasks.tell(task, Told::Settled(Ok(true)));
+        }
+        self.unpark();
     }
 
     fn flushed(

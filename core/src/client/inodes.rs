@@ -130,7 +130,7 @@ impl Inodes {
         if inode.opens == 0
             && inode.pins == 0
             && let Some(file) = &inode.file
-            && (inode.unlinked || file.is_clean())
+            && (file.is_clean() || (inode.unlinked && inode.lookups == 0))
             && !file.is_committing()
         {
             inode.file = None;

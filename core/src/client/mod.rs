@@ -24,6 +24,7 @@ mod orphans;
 mod privileges;
 mod reader;
 mod reclaim;
+mod space;
 mod tasks;
 mod timers;
 mod tmpfile;
@@ -35,6 +36,7 @@ pub use config::ClientConfig;
 use crate::error::FsError;
 use crate::id::{EffectId, Ino, RequestId};
 use crate::meta::ops::xattr::Set;
+use crate::meta::record::Pair;
 use crate::meta::txn::Volume;
 use crate::port::kernel::{Operation, Reply, Request};
 use crate::port::meta_kv::Version;
@@ -69,6 +71,8 @@ pub struct Client {
     served: u64,
     /// Bytes in all write buffers.
     dirty: u64,
+    /// Inodes and bytes of the volume: those at the mount, and what this mount committed since.
+    used: Pair,
     /// Why the last write-back failed, until one succeeds.
     flush_trouble: Option<FsError>,
     /// How far the check under way is.
@@ -120,6 +124,7 @@ impl Client {
             segments: 0,
             served: 0,
             dirty: 0,
+            used: Pair::default(),
             flush_trouble: None,
             check_progress: None,
             config,
@@ -232,10 +237,11 @@ impl Client {
                 self.setxattr(mounted, id, ino, set);
             }
             Operation::RemoveXattr { ino, name } => self.removexattr(mounted, id, ino, name),
-            Operation::Fallocate { .. } | Operation::CopyRange { .. } => {
-                self.fail(id, FsError::NotSupported)
+            op @ Operation::Fallocate { .. } => self.fallocate(mounted, id, caller, op),
+            op @ Operation::CopyRange { .. } => self.copy_range(mounted, id, caller, op),
+            Operation::Seek { ino, handle, offset, whence } => {
+                self.seek(mounted, id, (caller, ino, handle, offset, whence));
             }
-            Operation::Seek { .. } => self.fail(id, FsError::NoSystemCall),
             Operation::Interrupt { target } => self.interrupt(target),
         }
     }

@@ -62,7 +62,8 @@ impl Client {
         }
     }
 
-    fn load_region(&mut self, mounted: Mounted, ino: Ino, region: u64) {
+    /// Loads a region; whoever waits for the inode then goes on.
+    pub(super) fn load_region(&mut self, mounted: Mounted, ino: Ino, region: u64) {
         let Some(file) = self.inodes.file(ino) else { return };
         let Some(committed) = file.committed() else { return };
         let (epoch, generation) = (file.epoch, committed.generation);
@@ -77,12 +78,15 @@ impl Client {
                         if let Some(file) = client.inodes.file_mut(ino) {
                             file.region_loaded(epoch, region, map, version);
                         }
+                        client.advance_flush(ino);
                     }
                     (result, _) => {
                         if let Some(file) = client.inodes.file_mut(ino) {
                             file.region_failed(epoch, region);
                         }
-                        client.fail_parked(ino, result.err().unwrap_or(FsError::Damaged));
+                        let error = result.err().unwrap_or(FsError::Damaged);
+                        client.fail_parked(ino, error);
+                        client.measure_failed(ino, error);
                     }
                 }
                 client.unpark_inode(ino);

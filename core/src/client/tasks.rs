@@ -212,6 +212,9 @@ impl Client {
                 let task = self.tasks.slab[id as usize].take()?;
                 self.tasks.free.push(id);
                 self.tasks.conflicts += task.cx.take_conflicts();
+                let charged = task.cx.take_charged();
+                self.used.hi += charged.hi;
+                self.used.lo += charged.lo;
                 if let Some(request) = task.request {
                     self.tasks.requests.remove(&request);
                 }
@@ -245,6 +248,10 @@ impl Client {
             Ask::Progress(progress) => {
                 self.check_progress = Some(progress);
                 self.tasks.tell(task, Told::Done);
+            }
+            Ask::Visible { ino, generation, range } => {
+                let bytes = self.known_visible(ino, generation, range);
+                self.tasks.tell(task, Told::Visible(bytes));
             }
         }
     }

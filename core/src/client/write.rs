@@ -3,9 +3,10 @@
 use super::{Client, Mounted};
 use crate::error::FsError;
 use crate::id::{Ino, RequestId};
-use crate::limits::{FILE_SIZE_MAX, WRITE_BUFFER_MAX};
+use crate::limits::{FILE_SIZE_MAX, REGION_SIZE, WRITE_BUFFER_MAX};
 use crate::port::Point;
 use crate::port::kernel::{Caller, Operation, Reply, Request};
+use core::ops::Range;
 
 impl Client {
     /// FUSE_WRITE.
@@ -47,6 +48,7 @@ impl Client {
         let before = file.buffer.bytes();
         let mtime = file.write_time(now.wall);
         file.buffer.write(now.mono, offset, data, mtime);
+        file.wrote();
         if file.buffer.wants_seal() {
             file.buffer.seal();
         }
@@ -56,6 +58,7 @@ impl Client {
         self.inodes.mark_dirty(ino, true);
         self.reply(id, Reply::Written(len as u32), Point::Step);
         self.arm_flush();
+        self.load_under(mounted, ino, offset..offset + len);
         if sealed {
             self.advance_flush(ino);
         }
@@ -69,6 +72,17 @@ impl Client {
     #[cfg(not(feature = "canary"))]
     fn keeps_set_id(&self, _: &Mounted) -> bool {
         false
+    }
+
+    /// The flush of what was written will need to know what it covers, and so does stat.
+    fn load_under(&mut self, mounted: Mounted, ino: Ino, range: Range<u64>) {
+        for region in range.start / REGION_SIZE..=(range.end - 1) / REGION_SIZE {
+            let start = region * REGION_SIZE;
+            let Some(file) = self.inodes.file_mut(ino) else { return };
+            if let Some((region, true)) = file.missing_region(&(start..start + 1)) {
+                self.load_region(mounted.clone(), ino, region);
+            }
+        }
     }
 
     /// Whether the file's buffer and the mount's quota take so many bytes more.

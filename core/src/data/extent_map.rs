@@ -12,6 +12,7 @@
 use crate::id::SegmentId;
 use crate::limits::FILE_SIZE_MAX;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::ops::Range;
 
@@ -173,6 +174,13 @@ impl ExtentMap {
         }
     }
 
+    /// What [`ExtentMap::visit`] calls back with.
+    pub fn pieces(&self, range: Range<u64>) -> Vec<(Range<u64>, Option<Source>)> {
+        let mut pieces = Vec::new();
+        self.visit(range, |piece, source| pieces.push((piece, source)));
+        pieces
+    }
+
     /// All extents in file order.
     pub fn extents(&self) -> impl Iterator<Item = Extent> {
         self.pieces.iter().map(|(&offset, piece)| Extent {
@@ -200,6 +208,16 @@ impl ExtentMap {
     /// End of the last extent, 0 without one.
     pub fn end(&self) -> u64 {
         self.pieces.last_key_value().map_or(0, |(at, piece)| at + piece.len)
+    }
+
+    /// How many bytes of a range are no hole.
+    pub fn covered(&self, range: Range<u64>) -> u64 {
+        let parts = self.overlapping(range.clone());
+        parts
+            .map(|(start, piece)| {
+                (start + piece.len).min(range.end).saturating_sub(start.max(range.start))
+            })
+            .sum()
     }
 
     /// The first offset at or after `from` that is no hole.

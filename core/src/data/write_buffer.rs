@@ -165,6 +165,23 @@ impl WriteBuffer {
         self.oldest_first().next().map(SubBuffer::oldest)
     }
 
+    /// The first offset at or after `from` that is buffered.
+    pub fn next_data(&self, from: u64) -> Option<u64> {
+        self.oldest_first().filter_map(|sub| sub.map.next_data(from)).min()
+    }
+
+    /// The first offset at or after `from` that is not buffered.
+    pub fn next_hole(&self, from: u64) -> u64 {
+        let mut at = from;
+        loop {
+            let next = self.oldest_first().fold(at, |at, sub| sub.map.next_hole(at));
+            if next == at {
+                return at;
+            }
+            at = next;
+        }
+    }
+
     /// Calls back with buffered bytes and gaps of `range`, in order, each byte exactly once; where
     /// sub-buffers overlap, with the newest.
     pub fn visit(&self, range: Range<u64>, mut f: impl FnMut(Range<u64>, Option<Bytes>)) {

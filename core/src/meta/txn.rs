@@ -13,6 +13,7 @@
 use crate::error::{FsError, FsResult};
 use crate::meta::key;
 use crate::meta::name::Names;
+use crate::meta::record::Pair;
 use crate::port::Point;
 use crate::port::meta_kv::{
     AtomicOp, Commit, CommitRequest, Key, KeyRange, KvError, KvReply, KvRequest, KvTraits,
@@ -23,6 +24,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::ops::Range;
 use core::time::Duration;
 use smallvec::SmallVec;
 
@@ -107,11 +109,18 @@ pub struct Txn<'a> {
     pub volume: &'a Volume,
     request: CommitRequest,
     fenced: bool,
+    charged: Pair,
 }
 
 impl<'a> Txn<'a> {
     fn new(cx: &'a Cx, volume: &'a Volume) -> Txn<'a> {
-        Txn { cx, volume, request: CommitRequest::default(), fenced: false }
+        Txn {
+            cx,
+            volume,
+            request: CommitRequest::default(),
+            fenced: false,
+            charged: Pair::default(),
+        }
     }
 
     /// Reads several things in one round, all rounds of a transaction at one version.
@@ -243,6 +252,30 @@ impl<'a> Txn<'a> {
     /// of an unregistered volume does not ask for the fence itself.
     pub fn wants_fence(&self) -> bool {
         self.volume.wants_fence
+    }
+
+    /// Adds to the volume's counters: inodes (hi) and bytes (lo). The machine learns of it once this is
+    /// committed.
+    pub fn charge(&mut self, by: Pair) {
+        if by != Pair::default() {
+            self.charged.hi += by.hi;
+            self.charged.lo += by.lo;
+            self.add(key::usage(), &by.encode());
+        }
+    }
+
+    /// How many bytes of a data generation are visible in a range, if the machine has it in memory. It
+    /// is what the store has for whoever has the inode to himself and nothing buffered.
+    pub async fn known_visible(
+        &self,
+        ino: crate::id::Ino,
+        generation: u64,
+        range: Range<u64>,
+    ) -> Option<u64> {
+        match self.cx.ask(Ask::Visible { ino, generation, range }).await {
+            Told::Visible(bytes) => bytes,
+            _ => None,
+        }
     }
 
     /// A service of the machine that is no transaction: see [`Cx::settle`].
@@ -384,10 +417,16 @@ impl<'a> Attempts<'a> {
         let seen = Point::Snapshot(txn.request.read_version.unwrap_or_default());
         let error = match result {
             Ok(value) if txn.request.mutations.is_empty() => return Some((Ok(value), seen)),
-            Ok(value) => match commit_once(self.cx, txn).await {
-                Ok(commit) => return Some((Ok(value), Point::Commit(commit))),
-                Err(error) => error,
-            },
+            Ok(value) => {
+                let charged = txn.charged;
+                match commit_once(self.cx, txn).await {
+                    Ok(commit) => {
+                        self.cx.charge(charged);
+                        return Some((Ok(value), Point::Commit(commit)));
+                    }
+                    Err(error) => error,
+                }
+            }
             Err(error) => error,
         };
         let error = match error {

@@ -61,6 +61,7 @@ impl Scope {
         }
         match op {
             Op::Fallocate { .. } => self.skips("allocate"),
+            Op::CopyRange { .. } => self.skips("copy"),
             Op::SeekData { .. } | Op::SeekHole { .. } => self.skips("seek"),
             Op::Mknod { kind, .. } => *kind != Kind::File && self.skips("special"),
             Op::Setxattr { .. }

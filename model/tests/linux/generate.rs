@@ -145,7 +145,12 @@ impl Generator {
             (0..SLOTS as u8).filter(|slot| self.model.open_node(*slot).is_some()).collect();
         let slot = if open.is_empty() || self.chance(5) { self.slot() } else { self.pick(&open) };
         let (offset, len) = (self.offset(), self.len());
-        match self.below(20) {
+        match self.below(22) {
+            20..22 => {
+                let to = if self.chance(30) || open.is_empty() { slot } else { self.pick(&open) };
+                let (offset, to_offset) = (offset % (1 << 20), self.offset() % (1 << 20));
+                Op::CopyRange { from: slot, offset, to, to_offset, len: len as u64 * 3 }
+            }
             0..7 => Op::Pwrite { slot, offset, data: self.bytes(len) },
             7..12 => Op::Pread { slot, offset, len },
             12..14 => Op::Ftruncate { slot, size: offset },

@@ -8,7 +8,7 @@
 //! - `VELLUM_MODEL_SEEDS`, `VELLUM_MODEL_OPS`: how many runs, and calls per run (default 20, 2000).
 //! - `VELLUM_MODEL_SEED`: only this seed.
 //! - `VELLUM_MODEL_SKIP`: what not to compare, comma-separated: `atime`, `errno` (any allowed error will
-//!   do instead of the one Linux gives), `dir_links`, `xattrs`, `allocate`, `seek`, `special`.
+//!   do instead of the one Linux gives), `dir_links`, `xattrs`, `allocate`, `copy`, `seek`, `special`.
 
 mod compare;
 mod differences;

@@ -90,6 +90,18 @@ impl Real {
             Op::Fallocate { slot, mode, offset, len } => {
                 rustix::fs::fallocate(self.file(*slot)?, fallocate_flags(*mode), *offset, *len)?;
             }
+            Op::CopyRange { from, offset, to, to_offset, len } => {
+                let (mut at, mut to_at) = (*offset, *to_offset);
+                let (from, to) = (self.file(*from)?, self.file(*to)?);
+                let count = rustix::fs::copy_file_range(
+                    from,
+                    Some(&mut at),
+                    to,
+                    Some(&mut to_at),
+                    *len as usize,
+                )?;
+                return Ok(Outcome::Count(count as u64));
+            }
             Op::SeekData { slot, offset } => {
                 return Ok(Outcome::Count(rustix::fs::seek(
                     self.file(*slot)?,

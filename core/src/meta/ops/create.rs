@@ -85,7 +85,7 @@ pub async fn create(txn: &mut Txn<'_>, new: &Create) -> FsResult<Created> {
         txn.set(key::inode(new.ino, tag::SIZE), u64_value(target.len() as u64));
     }
     touch_dir(txn, new.dir, &mut dir, new.now, child(attrs.core.is_dir(), 1));
-    txn.add(key::usage(), &Pair { hi: 1, lo: 0 }.encode());
+    txn.charge(Pair { hi: 1, lo: 0 });
     #[cfg(feature = "canary")]
     if txn.volume.planted(crate::canary::Canary::LostConflict) {
         txn.lose_conflicts();

@@ -3,9 +3,10 @@
 //! Reads the core only, so that two writers of one file never conflict; small files live inline and
 //! are rewritten. The caller keeps at most one flush of an inode in flight, oldest first.
 
+use super::patch::{Patch, append, grow, share};
 use super::{time_value, u64_value};
 use crate::data::extent_map::Source;
-use crate::data::write_log::{self, LogExtent};
+use crate::data::write_log::LogExtent;
 use crate::error::{FsError, FsResult};
 use crate::id::{Ino, SegmentId};
 use crate::limits::INLINE_MAX;
@@ -22,8 +23,10 @@ use bytes::Bytes;
 pub struct Flush {
     /// Whose.
     pub ino: Ino,
-    /// In the order of paint.
+    /// They do not overlap.
     pub extents: Vec<LogExtent>,
+    /// How many bytes of the extents are visible already, if the file has extents.
+    pub covered: u64,
     /// The segment they lie in, with its payload length; `None`: they carry their bytes.
     pub segment: Option<(SegmentId, u32)>,
     /// End of the last written byte.
@@ -46,6 +49,8 @@ pub enum Flushed {
     Extents {
         /// As committed.
         extents: Vec<LogExtent>,
+        /// Bytes that became visible.
+        grown: i64,
         /// The core, with its flags as they are now.
         core: Core,
     },
@@ -69,10 +74,16 @@ pub async fn flush(txn: &mut Txn<'_>, flush: &Flush) -> FsResult<Flushed> {
         stamp_mtime(txn, flush, &mut core);
         Flushed::Inline { data, core: core.clone() }
     } else {
-        let extents = promoted(txn, &mut core, flush, inline);
-        append(txn, &core, flush, &extents)?;
+        let base = core.has(flag::INLINE).then_some(inline);
+        let (extents, grown) = promoted(txn, &mut core, flush, base);
+        let patch = Patch { erase: None, extents };
+        append(txn, ino, core.generation, &patch, grown)?;
+        if let Some((segment, payload)) = flush.segment {
+            txn.set(key::segment(segment), u64_value(u64::from(payload)));
+            share(txn, &flush.extents);
+        }
         stamp_mtime(txn, flush, &mut core);
-        Flushed::Extents { extents, core: core.clone() }
+        Flushed::Extents { extents: patch.extents, grown, core: core.clone() }
     };
     txn.max(key::inode(ino, tag::SIZE), &flush.end.to_le_bytes());
     if core.flags != before {
@@ -108,45 +119,28 @@ fn rewrite(txn: &mut Txn<'_>, ino: Ino, old: &Value, extents: &[LogExtent]) -> F
     Ok(data)
 }
 
-/// The extents to append: inline bytes that no longer fit go first, as the oldest.
-fn promoted(txn: &mut Txn<'_>, core: &mut Core, flush: &Flush, inline: Value) -> Vec<LogExtent> {
+/// The extents to append, and how many bytes become visible with them. Inline bytes that no longer fit
+/// (`base`, of a file that is inline still) go first, as the oldest.
+fn promoted(
+    txn: &mut Txn<'_>,
+    core: &mut Core,
+    flush: &Flush,
+    base: Option<Value>,
+) -> (Vec<LogExtent>, i64) {
+    let written: u64 = flush.extents.iter().map(|e| e.len).sum();
+    let Some(inline) = base else {
+        return (flush.extents.clone(), written as i64 - flush.covered as i64);
+    };
+    core.put(flag::INLINE, false);
+    let len = inline.len() as u64;
+    if len == 0 {
+        return (flush.extents.clone(), written as i64);
+    }
+    txn.clear(key::inode(flush.ino, tag::INLINE));
+    let under = |e: &LogExtent| (e.offset + e.len).min(len).saturating_sub(e.offset);
+    let covered: u64 = flush.extents.iter().map(under).sum();
     let mut extents = Vec::with_capacity(flush.extents.len() + 1);
-    if core.has(flag::INLINE) {
-        core.put(flag::INLINE, false);
-        if !inline.is_empty() {
-            txn.clear(key::inode(flush.ino, tag::INLINE));
-            grow(txn, flush.ino, Pair { hi: 0, lo: -(inline.len() as i64) });
-            let len = inline.len() as u64;
-            extents.push(LogExtent { offset: 0, len, source: Source::Bytes(inline) });
-        }
-    }
+    extents.push(LogExtent { offset: 0, len, source: Source::Bytes(inline) });
     extents.extend(flush.extents.iter().cloned());
-    extents
-}
-
-fn append(txn: &mut Txn<'_>, core: &Core, flush: &Flush, extents: &[LogExtent]) -> FsResult<()> {
-    let packs = write_log::encode(extents);
-    let bytes = extents.iter().map(|e| e.len as i64).sum();
-    let mut entries = 0;
-    for (n, (region, pack)) in packs.into_iter().enumerate() {
-        let n = u16::try_from(n).map_err(|_| FsError::Damaged)?;
-        // As the log counts them: an extent over a border of regions is two.
-        entries += write_log::entries(region, &pack).map_err(|_| FsError::Damaged)? as i64;
-        let at = key::log_pack(flush.ino, core.generation, region, txn.volume.incarnation, n);
-        txn.set_stamped(at, pack);
-    }
-    grow(txn, flush.ino, Pair { hi: entries, lo: bytes });
-    if let Some((segment, payload)) = flush.segment {
-        let live: u64 = flush.extents.iter().map(|e| e.len).sum();
-        txn.set(key::segment(segment), u64_value(u64::from(payload)));
-        txn.add(key::live_bytes(segment), &live.to_le_bytes());
-    }
-    Ok(())
-}
-
-fn grow(txn: &mut Txn<'_>, ino: Ino, by: Pair) {
-    if by != Pair::default() {
-        txn.add(key::inode(ino, tag::USAGE), &by.encode());
-        txn.add(key::usage(), &Pair { hi: 0, lo: by.lo }.encode());
-    }
+    (extents, written as i64 - covered as i64)
 }

@@ -45,6 +45,6 @@ pub async fn format(
     txn.set(key::volume(), record.encode());
     txn.set(key::inode(Ino::ROOT, tag::CORE), root.encode());
     txn.set(key::inode(Ino::ROOT, tag::PARENT), ino_value(Ino::ROOT));
-    txn.add(key::usage(), &Pair { hi: 1, lo: 0 }.encode());
+    txn.charge(Pair { hi: 1, lo: 0 });
     Ok((Found::Volume(record), true))
 }

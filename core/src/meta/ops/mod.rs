@@ -1,7 +1,9 @@
 //! One POSIX operation per file: read in rounds, decide, write. The same code for every store.
 
 mod bucket;
+pub mod copy_range;
 pub mod create;
+pub mod fallocate;
 pub mod flush;
 pub mod format;
 pub mod groups;
@@ -9,6 +11,7 @@ pub mod inspect;
 pub mod link;
 pub mod load;
 pub mod lookup;
+pub mod patch;
 pub mod privilege;
 pub mod readdir;
 pub mod reclaim;

@@ -127,11 +127,11 @@ fn finish(txn: &mut Txn<'_>, ino: Ino, generation: u64, counted: Pair) {
             let (whole, xattrs) = (key::whole_inode(ino), key::xattrs(ino));
             txn.clear_range(crate::port::meta_kv::KeyRange { end: xattrs.begin, ..whole.clone() });
             txn.clear_range(crate::port::meta_kv::KeyRange { begin: xattrs.end, ..whole });
-            txn.add(key::usage(), &Pair { hi: -counted.hi, lo: -counted.lo }.encode());
+            txn.charge(Pair { hi: -counted.hi, lo: -counted.lo });
             return txn.clear(key::garbage(ino, generation));
         }
         txn.clear_range(key::whole_inode(ino));
-        txn.add(key::usage(), &Pair { hi: -counted.hi, lo: -counted.lo }.encode());
+        txn.charge(Pair { hi: -counted.hi, lo: -counted.lo });
         // Generations that were cut off earlier went with the rest.
         let mut older = key::all_garbage();
         older.begin = key::garbage(ino, 0);

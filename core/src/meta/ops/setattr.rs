@@ -1,11 +1,13 @@
 //! setattr: mode, owner, size, times.
 //!
-//! A truncate is O(1) however large the file: a new size and an erase record, or a new data
-//! generation when nothing remains. Bytes beyond the size are zeros for ever, also after it grows.
+//! A truncate writes little however large the file: a new size and an erase record, or a new data
+//! generation when nothing remains. What it cuts off is counted, from memory or from the log. Bytes beyond
+//! the size are zeros for ever, also after it grows.
 //! Order on one mount: the inode's buffered writes are committed before this runs (`client`).
 
+use super::patch::{Patch, Patched, cut_off, erase, grow, visible_beyond};
 use super::xattr::{self, ACCESS_ACL};
-use super::{condemn_generation, privilege, time_value, u64_value};
+use super::{privilege, time_value, u64_value};
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;
 use crate::limits::{FILE_SIZE_MAX, INLINE_MAX};
@@ -13,12 +15,12 @@ use crate::meta::acl::Acl;
 use crate::meta::attrs::Attrs;
 use crate::meta::key::{self, tag};
 use crate::meta::ops::lookup::want_attrs;
-use crate::meta::record::{Pair, encode_erase, flag};
+use crate::meta::record::{Pair, flag};
 use crate::meta::txn::{Txn, list, one, value};
 use crate::port::kernel::{S_IFREG, SetAttr, SetTime};
 use crate::time::WallTime;
 
-/// Changes attributes. Returns the new ones, and the data generation that was cut off, if any.
+/// Changes attributes. A change of size comes with the inode to itself and nothing buffered.
 ///
 /// # Errors
 /// Stale, IsDirectory or Invalid (size of what is no file), FileTooLarge.
@@ -28,7 +30,7 @@ pub async fn setattr(
     ino: Ino,
     set: &SetAttr,
     now: WallTime,
-) -> FsResult<(Attrs, Option<u64>)> {
+) -> FsResult<Patched> {
     let [attrs, inline] = txn
         .read([want_attrs(ino).snapshot(), one(key::inode(ino, tag::INLINE)).snapshot()])
         .await?;
@@ -38,11 +40,12 @@ pub async fn setattr(
     let generation = attrs.core.generation;
     // Before mtime is set, which hides that every change of data was one of the inode.
     let changed = attrs.ctime();
+    let mut patch = None;
     if let Some(size) = set.size {
         // What is cut off must be known exactly: a racing writer makes this try again.
         txn.rely_on(key::inode(ino, tag::SIZE));
         let inline_len = value(inline).map_or(0, |v| v.len() as u64);
-        resize(txn, ino, &mut attrs, (size, inline_len)).await?;
+        patch = resize(txn, ino, &mut attrs, (size, inline_len)).await?;
     }
     if set.mtime.is_some() {
         // Setting the time hides those that others stamp blindly; the change time must not lose them.
@@ -50,13 +53,9 @@ pub async fn setattr(
     }
     owner_and_mode(txn, ino, &mut attrs, set).await?;
     times(txn, ino, &mut attrs, set, now);
-    // A clock that was put back must not hide a change.
-    attrs.core.ctime = now.max(changed);
-    attrs.ctime = None;
-    txn.clear(key::inode(ino, tag::CTIME));
-    txn.set(key::inode(ino, tag::CORE), attrs.core.encode());
+    stamp_changed(txn, ino, &mut attrs, changed, now);
     let cut_off = (attrs.core.generation != generation).then_some(generation);
-    Ok((attrs, cut_off))
+    Ok(Patched { attrs, patch, cut_off })
 }
 
 /// An access ACL follows a chmod. A change of owner or data takes set-id bits and capabilities: the
@@ -119,12 +118,40 @@ fn times(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, set: &SetAttr, now: Wal
     }
 }
 
+/// Data changed: mtime and ctime move to `now`, file capabilities go, and the core is written. (Set-id bits
+/// the kernel takes itself, with a SETATTR before.)
+pub(super) async fn stamp_modified(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    attrs: &mut Attrs,
+    now: WallTime,
+) -> FsResult<()> {
+    privilege::shed(txn, ino, &mut attrs.core, false).await?;
+    let changed = attrs.ctime();
+    let mtime = if attrs.core.has(flag::MTIME_SET) { now } else { now.max(attrs.mtime()) };
+    attrs.mtime = Some(mtime);
+    attrs.core.put(flag::MTIME_SET, mtime > now);
+    txn.set(key::inode(ino, tag::MTIME), time_value(mtime));
+    stamp_changed(txn, ino, attrs, changed, now);
+    Ok(())
+}
+
+/// ctime moves to `now`, and the core is written; a clock that was put back must not hide a change.
+fn stamp_changed(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, changed: WallTime, now: WallTime) {
+    attrs.core.ctime = now.max(changed);
+    attrs.ctime = None;
+    txn.clear(key::inode(ino, tag::CTIME));
+    txn.set(key::inode(ino, tag::CORE), attrs.core.encode());
+}
+
 async fn resize(
     txn: &mut Txn<'_>,
     ino: Ino,
     attrs: &mut Attrs,
     (size, inline): (u64, u64),
-) -> FsResult<()> {
+) -> FsResult<Option<Patch>> {
+    let generation = attrs.core.generation;
+    let mut patch = None;
     match attrs.core.kind() {
         S_IFREG => {}
         _ if attrs.core.is_dir() => return Err(FsError::IsDirectory),
@@ -138,27 +165,26 @@ async fn resize(
             cut_inline(txn, ino, attrs, size, inline).await?;
         }
     } else if size == 0 {
-        txn.rely_on(key::inode(ino, tag::USAGE));
-        txn.add(key::usage(), &Pair { hi: 0, lo: -attrs.usage.lo }.encode());
-        condemn_generation(txn, ino, attrs.core.generation);
-        attrs.core.generation += 1;
-        attrs.core.put(flag::INLINE, true);
-        attrs.usage = Pair::default();
-        txn.clear(key::inode(ino, tag::USAGE));
+        cut_off(txn, ino, attrs);
     } else if size < attrs.size {
-        let at = key::erase(ino, attrs.core.generation, txn.volume.incarnation, 0);
-        #[cfg(feature = "canary")]
-        let forgotten = txn.volume.planted(crate::canary::Canary::ForgottenErase);
-        #[cfg(not(feature = "canary"))]
-        let forgotten = false;
-        if !forgotten {
-            txn.set_stamped(at, encode_erase(size, u64::MAX));
-        }
+        patch = Some(cut(txn, ino, attrs, size).await?);
+    } else {
+        patch = Some(Patch::default());
     }
     attrs.core.trunc_epoch += 1;
     attrs.size = size;
     txn.set(key::inode(ino, tag::SIZE), u64_value(size));
-    Ok(())
+    Ok(patch.filter(|_| attrs.core.generation == generation))
+}
+
+/// Erases what a file that has extents has from `size` on.
+async fn cut(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, size: u64) -> FsResult<Patch> {
+    #[cfg(feature = "canary")]
+    if txn.volume.planted(crate::canary::Canary::ForgottenErase) {
+        return Ok(Patch::default());
+    }
+    let erased = visible_beyond(txn, ino, attrs, size).await?;
+    erase(txn, ino, attrs, size..u64::MAX, erased)
 }
 
 async fn cut_inline(
@@ -177,7 +203,6 @@ async fn cut_inline(
     }
     let less = size as i64 - inline as i64;
     attrs.usage.lo += less;
-    txn.add(key::inode(ino, tag::USAGE), &Pair { hi: 0, lo: less }.encode());
-    txn.add(key::usage(), &Pair { hi: 0, lo: less }.encode());
+    grow(txn, ino, Pair { hi: 0, lo: less });
     Ok(())
 }

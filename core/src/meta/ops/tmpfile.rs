@@ -21,6 +21,6 @@ pub async fn tmpfile(txn: &mut Txn<'_>, new: &Create, nameable: bool) -> FsResul
     attrs.core.put(flag::NAMEABLE, nameable);
     txn.set(key::inode(new.ino, tag::CORE), attrs.core.encode());
     condemn(txn, new.ino);
-    txn.add(key::usage(), &Pair { hi: 1, lo: 0 }.encode());
+    txn.charge(Pair { hi: 1, lo: 0 });
     Ok(attrs)
 }

@@ -224,7 +224,7 @@ fn count(txn: &mut Txn<'_>, ino: Ino, core: &mut Core, total: Pair, grown: Pair)
         true => txn.clear(counter),
         false => txn.set(counter, Bytes::copy_from_slice(&total.encode())),
     }
-    txn.add(key::usage(), &Pair { hi: 0, lo: grown.hi + grown.lo }.encode());
+    txn.charge(Pair { hi: 0, lo: grown.hi + grown.lo });
 }
 
 /// Bytes of a name as it is listed, and of its value.
