@@ -194,6 +194,7 @@ fn other_users_are_held_to_the_mode() {
     as_nobody(&["rm", "-f", &text(&public)]).exits_with(1);
 }
 
+// [S-PERM-1]
 #[test]
 fn a_sticky_directory_protects_the_files_of_others() {
     let Some(m) = Mounted::new() else { return };

@@ -7,6 +7,7 @@
 //! Without `/dev/fuse` every test fails; `VELLUM_TEST_NO_FUSE=1` says that this is known.
 #![forbid(unsafe_code)]
 
+mod acl;
 mod attributes;
 mod check;
 mod concurrency;
@@ -25,4 +26,8 @@ mod nodes;
 mod removal;
 mod rename;
 mod scripts;
+mod setid;
+mod stamps;
+mod tmpfile;
 mod traps;
+mod xattr;

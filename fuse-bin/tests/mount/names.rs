@@ -162,3 +162,39 @@ fn a_relative_symlink_leads_on_below_a_directory() {
     symlink("../target", m.path("d/e/link")).expect("symlink");
     assert_eq!(fs::read_to_string(m.path("d/e/link")).expect("read"), "found");
 }
+
+// [S-LINK-2]
+#[test]
+fn a_file_has_up_to_65_000_names() {
+    let Some(mut m) = Mounted::by_daemon() else { return };
+    File::create(m.path("f")).expect("create");
+    for n in 1..65_000 {
+        fs::hard_link(m.path("f"), m.path(n.to_string())).expect("link");
+    }
+    fails(fs::hard_link(m.path("f"), m.path("more")), Errno::MLINK);
+    assert_eq!(fs::metadata(m.path("f")).expect("stat").nlink(), 65_000);
+    fs::remove_file(m.path("1")).expect("unlink");
+    fs::hard_link(m.path("f"), m.path("more")).expect("there is room again");
+    m.unmount();
+    m.volume().is_sound();
+}
+
+// [S-EXEC-1]
+#[test]
+fn a_program_that_runs_is_not_written_to() {
+    let Some(m) = Mounted::by_daemon() else { return };
+    let program = m.path("sleep");
+    crate::harness::sh(&m, r#"cp /bin/sleep "$MNT/sleep""#);
+    let mut running =
+        std::process::Command::new(&program).arg("60").spawn().expect("run a program of the mount");
+    fails(File::options().write(true).open(&program), Errno::TXTBSY);
+    fs::remove_file(&program).expect("unlink");
+    running.kill().expect("kill");
+    running.wait().expect("wait");
+    let copy = m.path("copy");
+    crate::harness::sh(&m, r#"cp /bin/true "$MNT/copy""#);
+    let open = File::options().write(true).open(&copy).expect("open");
+    fails(std::process::Command::new(&copy).status(), Errno::TXTBSY);
+    drop(open);
+    assert!(std::process::Command::new(&copy).status().expect("run").success());
+}
