@@ -4,8 +4,8 @@ use crate::meter::{Latencies, Sample};
 use crate::row::{Row, Run, Unit};
 use anyhow::{Result, ensure};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
-use rustix::fs::{chmodat, fsync, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, XattrFlags};
+use rustix::fs::{chmodat, fsync, lsetxattr, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::{read, write};
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let row = |name, durability, work| {
         move |threads| Row { name, threads, unit: Unit::PerSecond, durability, work }
     };
-    let pairs: [[Row; 2]; 12] = [
+    let pairs: [[Row; 2]; 14] = [
         [1, 4].map(row("create", NOTHING, create)),
         [1, 4].map(row("create + write 4 KiB", NOTHING, create_and_write)),
         [1, 4].map(row("create + write 4 KiB + fsync", EACH, create_and_sync)),
@@ -28,10 +28,12 @@ pub(crate) fn rows() -> Vec<Row> {
         [1, 4].map(row("open-read-close 4 KiB warm", NOTHING, open_read_close)),
         [1, 4].map(row("rename", NOTHING, rename)),
         [1, 4].map(row("chmod", NOTHING, chmod)),
+        [1, 4].map(row("setxattr", NOTHING, setxattr)),
         [1, 4].map(row("unlink 4 KiB file", NOTHING, unlink)),
         [1, 4].map(row("mkdir", NOTHING, mkdir)),
         [1, 4].map(row("rmdir", NOTHING, rmdir)),
-        [1, 4].map(row("readdir 10,000 entries cold", NOTHING, readdir_cold)),
+        [1, 4].map(row("readdir 10,000 entries cold", NOTHING, readdir_10k)),
+        [1, 4].map(row("readdir 100,000 entries cold", NOTHING, readdir_100k)),
     ];
     pairs.into_iter().flatten().collect()
 }
@@ -112,6 +114,17 @@ fn chmod(run: &mut Run<'_>) -> Result<Sample> {
     })
 }
 
+fn setxattr(run: &mut Run<'_>) -> Result<Sample> {
+    let (count, _) = filled(run)?;
+    run.measure(count * run.threads, |dir, latencies| {
+        (0..count).try_for_each(|n| {
+            let path = dir.join(name(n));
+            let flags = XattrFlags::empty();
+            latencies.time(|| Ok(lsetxattr(&path, "user.bench", b"a short value", flags)?))
+        })
+    })
+}
+
 fn unlink(run: &mut Run<'_>) -> Result<Sample> {
     let (count, _) = filled(run)?;
     run.measure(count * run.threads, |dir, latencies| {
@@ -137,8 +150,16 @@ fn rmdir(run: &mut Run<'_>) -> Result<Sample> {
     })
 }
 
-fn readdir_cold(run: &mut Run<'_>) -> Result<Sample> {
-    let count = if run.scale.files < 1000 { run.scale.files } else { 10_000 };
+fn readdir_10k(run: &mut Run<'_>) -> Result<Sample> {
+    readdir_cold(run, 10_000)
+}
+
+fn readdir_100k(run: &mut Run<'_>) -> Result<Sample> {
+    readdir_cold(run, 100_000)
+}
+
+fn readdir_cold(run: &mut Run<'_>, count: usize) -> Result<Sample> {
+    let count = if run.scale.files < 1000 { run.scale.files } else { count / run.threads };
     run.prepare(|dir| {
         let dir = open_dir(dir)?;
         (0..count).try_for_each(|n| create_one(&dir, n).map(drop))
