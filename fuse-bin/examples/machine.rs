@@ -17,6 +17,9 @@ use vellum_core::port::kernel::{Caller, OpenFlags, Operation, Reply, Request, Wr
 use vellum_drivers::volume::{fresh_hash_key, fresh_session};
 use vellum_drivers::{LocalVolume, OpenMode};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let mut args = std::env::args().skip(1);
     let count: u64 = args.next().map_or(20_000, |a| a.parse().expect("COUNT is a number"));
