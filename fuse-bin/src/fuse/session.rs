@@ -26,6 +26,8 @@ use vellum_core::port::kernel::{Operation, Reply, Request};
 /// Linux' ENOSYS and EAGAIN, for answers that the machine does not give.
 const ENOSYS: i32 = 38;
 const EAGAIN: i32 = 11;
+/// Readers beyond those that keep the CPUs busy: they may be waiting for the disk.
+const BLOCKING: usize = 2;
 /// How long a reader pauses before it looks again for a request that another one is about to hand in.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -121,10 +123,11 @@ impl Readers {
         threads: usize,
     ) -> io::Result<Readers> {
         let mut devices = vec![device];
-        while devices.len() < threads.max(2) {
+        while devices.len() < threads + BLOCKING {
             let another = devices[0].another()?;
             devices.push(Arc::new(another));
         }
+        host.readers(devices.len());
         let (send, ends) = unbounded();
         let interrupts = Interrupts::start(host)?;
         let session = Arc::new(Session { host: host.clone(), dialect, devices, interrupts });

@@ -5,8 +5,8 @@
 //!
 //! A thread that brings an input runs to completion: it locks, hands the input in, takes every effect
 //! out, unlocks, performs what it can, and goes on until nothing is left for it to do. What may block
-//! goes to the pool; whoever finishes a job hands the completion in and runs to completion in turn.
-//! So a reader of the kernel's queue never sleeps in a sync or an append.
+//! goes to the pool, or stays with a reader that may block; whoever finishes a job hands the completion in
+//! and runs to completion in turn. So one reader of the kernel's queue never sleeps in a sync or a read.
 //!
 //! Invariants: a waiter is enlisted under the same lock under which its request was handed in, so no
 //! answer can overtake it; an effect is performed exactly once, by the thread that drained it or by the
@@ -18,6 +18,7 @@ mod clock;
 mod local;
 mod notices;
 mod pool;
+mod spare;
 mod stores;
 mod timer;
 mod waiter;
@@ -32,14 +33,15 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use pool::{Job, Pool};
 use smallvec::SmallVec;
+use spare::Spare;
 use std::sync::Arc;
 use timer::Timer;
 use vellum_core::client::Client;
 use vellum_core::id::{EffectId, RequestId};
 use vellum_core::port::control::{Answer, Control};
 use vellum_core::port::kernel::{Caller, Notification, Operation, Reply, Request};
-use vellum_core::port::meta_kv::KvRequest;
-use vellum_core::port::page_store::PageRequest;
+use vellum_core::port::meta_kv::{KvError, KvReply, KvRequest};
+use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
 use vellum_core::port::{Completion, Effect, Report, Severity};
 use vellum_core::time::Now;
 use waiter::{Label, Waiter};
@@ -51,6 +53,16 @@ pub struct Host<R> {
     pool: Pool,
     timer: Timer,
     notices: notices::Notices,
+    spare: Spare,
+}
+
+/// Whose thread performs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Thread {
+    /// One that reads the kernel's queue.
+    Reader,
+    /// Any other.
+    Other,
 }
 
 /// What the mutex protects.
@@ -77,6 +89,9 @@ enum Own {
     Page(PageRequest),
 }
 
+/// Bytes that a reader moves itself.
+const SHORT: usize = 128 << 10;
+
 type Works<R> = SmallVec<[Work<R>; 4]>;
 type Done = SmallVec<[(EffectId, Completion); 4]>;
 
@@ -95,17 +110,23 @@ impl<R: Respond> Host<R> {
             pool,
             timer,
             notices: notices::Notices::new(),
+            spare: Spare::default(),
         });
         pool_ends.spawn(&host)?;
         timer_end.spawn(&host)?;
         Ok(host)
     }
 
+    /// So many threads bring requests of the kernel.
+    pub fn readers(&self, count: usize) {
+        self.spare.readers(count);
+    }
+
     /// Hands a request of the kernel in and performs what follows from it on this thread. Its id is even,
     /// and of no other request under way.
     pub fn request(&self, id: RequestId, request: Request, respond: R) {
         let label = Label::of(&request.op);
-        self.run(|inner, now| {
+        self.run(Thread::Reader, |inner, now| {
             inner.machine.handle_request(now, id, request);
             Some((id, Waiter::kernel(respond, label, now)))
         });
@@ -115,7 +136,7 @@ impl<R: Respond> Host<R> {
     /// error.
     pub fn ask_for(&self, id: RequestId, control: Control, respond: R) {
         let label = Label::control();
-        self.run(|inner, now| {
+        self.run(Thread::Reader, |inner, now| {
             inner.machine.handle_control(now, id, control);
             Some((id, Waiter::kernel(respond, label, now)))
         });
@@ -132,7 +153,7 @@ impl<R: Respond> Host<R> {
 
     /// Tells the machine that the caller of a request gives up, if an answer is still waited for.
     pub fn interrupt(&self, target: RequestId) {
-        self.run(|inner, now| {
+        self.run(Thread::Other, |inner, now| {
             if inner.waiting.contains_key(&target) {
                 inner.tell(now, Operation::Interrupt { target });
             }
@@ -142,7 +163,7 @@ impl<R: Respond> Host<R> {
 
     /// Hands in a request that expects no answer (forget).
     pub fn tell(&self, op: Operation) {
-        self.run(|inner, now| {
+        self.run(Thread::Other, |inner, now| {
             inner.tell(now, op);
             None
         });
@@ -151,7 +172,7 @@ impl<R: Respond> Host<R> {
     /// Asks the machine on behalf of the host; the answer arrives on the channel.
     pub fn ask(&self, control: Control) -> Receiver<Answer> {
         let (send, answer) = bounded(1);
-        self.run(|inner, now| {
+        self.run(Thread::Other, |inner, now| {
             let id = inner.own_request();
             inner.machine.handle_control(now, id, control);
             Some((id, Waiter::Control(send)))
@@ -175,12 +196,16 @@ impl<R: Respond> Host<R> {
     }
 
     /// Hands an input in and performs what follows from it, until nothing is left that this thread can do.
-    fn run(&self, feed: impl FnOnce(&mut Inner<R>, Now) -> Option<(RequestId, Waiter<R>)>) {
+    fn run(
+        &self,
+        thread: Thread,
+        feed: impl FnOnce(&mut Inner<R>, Now) -> Option<(RequestId, Waiter<R>)>,
+    ) {
         // One buffer for all rounds: what lies in it is large, and would be copied wherever it is passed.
         let mut work = Works::new();
         self.turn(&mut work, feed);
         while !work.is_empty() {
-            let (done, undo) = self.perform(&mut work);
+            let (done, undo) = self.perform(thread, &mut work);
             if done.is_empty() && undo.is_empty() {
                 return;
             }
@@ -216,17 +241,13 @@ impl<R: Respond> Host<R> {
     }
 
     /// Performs one batch: first what others wait for, then what this thread does itself.
-    fn perform(&self, work: &mut Works<R>) -> (Done, Vec<Operation>) {
+    fn perform(&self, thread: Thread, work: &mut Works<R>) -> (Done, Vec<Operation>) {
         let mut undo = Vec::new();
         let mut own: SmallVec<[(EffectId, Own); 4]> = SmallVec::new();
         for item in work.drain(..) {
             match item {
                 Work::Reply(waiter, reply) => undo.extend(waiter.reply(reply)),
                 Work::Answer(waiter, answer) => undo.extend(waiter.answer(*answer)),
-                Work::Kv(id, request @ KvRequest::Sync { .. }) => self.pool.sync(id, request),
-                Work::Page(id, request) if !self.stores.may_be_instant(&request) => {
-                    self.pool.submit(Job::Page(id, request));
-                }
                 Work::Notify(notification) => self.notices.push(notification),
                 Work::Report(report) => log(&report),
                 Work::Kv(id, request) => own.push((id, Own::Kv(request))),
@@ -234,23 +255,59 @@ impl<R: Respond> Host<R> {
             }
         }
         let mut done = Done::new();
+        let mut left = own.len();
         for (id, request) in own {
-            match request {
-                Own::Kv(request) => {
-                    done.push((id, Completion::Kv(self.stores.kv.perform(request))));
-                }
-                Own::Page(request) => match self.stores.pages.try_perform(&request) {
-                    Some(result) => done.push((id, Completion::Page(result))),
-                    None => self.pool.submit(Job::Page(id, request)),
-                },
-            }
+            left -= 1;
+            // What blocks first would keep what comes after waiting.
+            let may_block = thread == Thread::Reader && left == 0;
+            let completion = match request {
+                Own::Kv(request) => self.kv(id, request, may_block).map(Completion::Kv),
+                Own::Page(request) => self.page(id, request, may_block).map(Completion::Page),
+            };
+            done.extend(completion.map(|completion| (id, completion)));
         }
         (done, undo)
     }
 
+    /// Performs a request to the metadata store, or passes it on when it might block.
+    fn kv(
+        &self,
+        id: EffectId,
+        request: KvRequest,
+        may_block: bool,
+    ) -> Option<Result<KvReply, KvError>> {
+        let blocks = matches!(request, KvRequest::Sync { .. });
+        let permit = if blocks && may_block { self.spare.take() } else { None };
+        if blocks && permit.is_none() {
+            self.pool.sync(id, request);
+            return None;
+        }
+        Some(self.stores.kv.perform(request))
+    }
+
+    /// Performs a request to the page store, or passes it on when it might block.
+    fn page(
+        &self,
+        id: EffectId,
+        request: PageRequest,
+        may_block: bool,
+    ) -> Option<Result<PageReply, PageError>> {
+        if self.stores.may_be_instant(&request)
+            && let Some(result) = self.stores.pages.try_perform(&request)
+        {
+            return Some(result);
+        }
+        let permit = if may_block && is_short(&request) { self.spare.take() } else { None };
+        if permit.is_none() {
+            self.pool.submit(Job::Page(id, request));
+            return None;
+        }
+        Some(self.stores.pages.perform(request))
+    }
+
     /// A job of the pool is finished.
     fn complete(&self, id: EffectId, completion: Completion) {
-        self.run(|inner, now| {
+        self.run(Thread::Other, |inner, now| {
             inner.machine.handle_completion(now, id, completion);
             None
         });
@@ -258,7 +315,7 @@ impl<R: Respond> Host<R> {
 
     /// The time the machine named has come.
     fn expire(&self) {
-        self.run(|inner, now| {
+        self.run(Thread::Other, |inner, now| {
             inner.machine.handle_timeout(now);
             None
         });
@@ -312,6 +369,15 @@ impl<R: Respond> Inner<R> {
                 self.waiting.remove(&id)
             }
         }
+    }
+}
+
+/// Whether a request keeps the disk busy for a moment only.
+fn is_short(request: &PageRequest) -> bool {
+    match request {
+        PageRequest::Append(draft) => draft.len as usize <= SHORT,
+        PageRequest::Read { len, .. } => *len as usize <= SHORT,
+        _ => false,
     }
 }
 
