@@ -365,6 +365,32 @@ fn truncate_and_chown_take_them_too() {
 }
 
 #[test]
+fn ranges_that_are_allocated_punched_or_copied_take_them_too() {
+    let mut w = World::new();
+    let f = w.create(Ino::ROOT, "a").expect("create");
+    w.write(f, 0, &[1; 9000]).expect("write");
+    let (ino, handle) = f;
+    let allocate = |mode, len| Operation::Fallocate { ino, handle, offset: 0, len, mode };
+    let copy = Operation::CopyRange {
+        ino,
+        handle,
+        offset: 0,
+        to_ino: ino,
+        to_handle: handle,
+        to_offset: 5000,
+        len: 100,
+    };
+    // The world's caller is user 1000.
+    for op in [allocate(0, 20_000), allocate(3, 100), allocate(0x10, 100), copy] {
+        w.setattr(ino, chmod(0o6755));
+        w.set(ino, CAPABILITY, b"caps", 0).expect("set");
+        w.ask(op.clone()).expect("a change of data");
+        assert_eq!((w.mode(ino), w.list_names(ino)), (0o755, Vec::new()), "{op:?}");
+    }
+    w.assert_clean();
+}
+
+#[test]
 fn attributes_go_with_their_file_and_are_counted() {
     let mut w = World::new();
     let f = w.create(Ino::ROOT, "a").expect("create");

@@ -81,10 +81,15 @@ impl Fs {
         let node = self.node_mut(id);
         match node.kind() {
             Kind::Symlink => return Err(Error::NotSupported),
-            Kind::Dir => {}
-            _ if name == acl::DEFAULT => {
-                return if lists_anybody { Err(Error::Access) } else { Ok(()) };
+            _ if !lists_anybody => {
+                // An ACL of nobody is none; where there is none already nothing happens.
+                if node.xattrs.remove(name).is_some() {
+                    node.ctime = now;
+                }
+                return Ok(());
             }
+            Kind::Dir => {}
+            _ if name == acl::DEFAULT => return Err(Error::Access),
             _ => {}
         }
         let mut kept = Acl::parse(value)?;

@@ -107,7 +107,7 @@ impl Mirror {
                 let dir = self.node(*parent)?;
                 self.fs.symlink(dir, name, target, new(0o777, 0), now)?
             }
-            _ => return self.change(op, now),
+            _ => return self.change(op, by, now),
         };
         let parent = crate::kernel::targets(op).0[0].ok_or(Error::Invalid)?;
         self.fs.hold(made.node)?;
@@ -126,7 +126,9 @@ impl Mirror {
         }
     }
 
-    fn change(&mut self, op: &Operation, now: Time) -> Result<Change, Error> {
+    fn change(&mut self, op: &Operation, by: kernel::Caller, now: Time) -> Result<Change, Error> {
+        // Where the kernel does not tell who keeps set-id bits.
+        let caller = if by.uid == 0 { Caller::Privileged } else { Caller::Unprivileged };
         let mut touched = Vec::new();
         let mut written = None;
         match op {
@@ -193,13 +195,13 @@ impl Mirror {
             Operation::Fallocate { ino, offset, len, mode, .. } => {
                 let node = self.node(*ino)?;
                 let mode = allocate(*mode).ok_or(Error::NotSupported)?;
-                self.fs.allocate(node, mode, *offset, *len, Caller::Privileged, now)?;
+                self.fs.allocate(node, mode, *offset, *len, caller, now)?;
                 touched.push(node);
             }
             Operation::CopyRange { ino, offset, to_ino, to_offset, len, .. } => {
                 let (from, to) = (self.node(*ino)?, self.node(*to_ino)?);
                 let (from, to) = ((from, *offset), (to, *to_offset));
-                let count = self.fs.copy_range(from, to, *len, Caller::Privileged, now)?;
+                let count = self.fs.copy_range(from, to, *len, caller, now)?;
                 if count > 0 {
                     touched.push(to.0);
                 }

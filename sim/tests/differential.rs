@@ -512,7 +512,7 @@ impl Pair {
                 let got = self.world.ask(request);
                 assert!(matches!(got, Ok(k::Reply::Done)), "{op:?}: {got:?}");
                 let node = self.nodes[&ino];
-                let want = self.model.allocate(node, kind, offset, len, Caller::Privileged, now);
+                let want = self.model.allocate(node, kind, offset, len, Caller::Unprivileged, now);
                 want.expect("inside the largest file");
             }
             Op::Copy { from, at, to, to_at, len } => {
@@ -534,11 +534,12 @@ impl Pair {
                 match self.world.ask(request) {
                     Ok(k::Reply::Copied(count)) => {
                         let asked = if count == 0 { len } else { count };
-                        let want = self.model.copy_range(from, to, asked, Caller::Privileged, now);
+                        let want =
+                            self.model.copy_range(from, to, asked, Caller::Unprivileged, now);
                         assert_eq!(want.ok(), Some(count), "{op:?}");
                     }
                     Err(error) => {
-                        let want = self.model.copy_range(from, to, len, Caller::Privileged, now);
+                        let want = self.model.copy_range(from, to, len, Caller::Unprivileged, now);
                         assert_eq!(want.map_err(|e| e.errno()), Err(error.errno()), "{op:?}");
                     }
                     other => panic!("{op:?}: {other:?}"),

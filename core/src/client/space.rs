@@ -10,6 +10,7 @@ use crate::meta::ops::copy_range::{Copied, CopyRange, copy_range};
 use crate::meta::ops::fallocate::{Mode, fallocate, range};
 use crate::meta::ops::load::regions;
 use crate::meta::ops::patch::Patched;
+use crate::meta::ops::privilege::Modified;
 use crate::meta::txn::transact;
 use crate::port::Point;
 use crate::port::kernel::{Caller, Operation, Reply, Request, Whence};
@@ -42,7 +43,7 @@ impl Client {
         if !self.begin_exclusive(&[ino], id, Request { caller, op }) {
             return;
         }
-        let now = self.now.wall;
+        let (modified, sheds) = self.modifies(ino, caller);
         self.spawn(id, move |cx| async move {
             let mut ready = if waits { cx.settle(ino).await.map(|_| ()) } else { Ok(()) };
             if ready.is_ok() && !mode.erases {
@@ -50,7 +51,7 @@ impl Client {
             }
             let (result, point) = match ready {
                 Ok(()) => transact!(&cx, &mounted.volume, |txn| {
-                    fallocate(txn, ino, mode, range.clone(), now).await
+                    fallocate(txn, ino, mode, range.clone(), modified).await
                 }),
                 Err(error) => (Err(error), Point::Step),
             };
@@ -58,6 +59,9 @@ impl Client {
                 client.note(point);
                 if let Ok(patched) = &result {
                     client.data_changed(ino, patched, point);
+                    if sheds {
+                        client.forget_attrs(ino);
+                    }
                 }
                 client.reply_done(id, result.map(|_| ()), point);
                 client.end_exclusive(&[ino]);
@@ -85,7 +89,7 @@ impl Client {
             return;
         }
         let copy = CopyRange { from: ino, offset, to: to_ino, to_offset, len };
-        let now = self.now.wall;
+        let (modified, sheds) = self.modifies(to_ino, caller);
         self.spawn(id, move |cx| async move {
             let settled = match cx.settle(ino).await {
                 Ok(_) => cx.settle(to_ino).await,
@@ -93,7 +97,7 @@ impl Client {
             };
             let (result, point) = match settled {
                 Ok(_) => {
-                    transact!(&cx, &mounted.volume, |txn| copy_range(txn, &copy, now).await)
+                    transact!(&cx, &mounted.volume, |txn| copy_range(txn, &copy, modified).await)
                 }
                 Err(error) => (Err(error), Point::Step),
             };
@@ -103,6 +107,9 @@ impl Client {
                     Ok(Copied { len, target }) => {
                         if let Some(patched) = target {
                             client.data_changed(to_ino, &patched, point);
+                            if sheds {
+                                client.forget_attrs(to_ino);
+                            }
                         }
                         client.reply(id, Reply::Copied(len), point);
                     }
@@ -219,6 +226,12 @@ impl Client {
             self.unpark_inode(*ino);
             self.unpin(*ino);
         }
+    }
+
+    /// A change of data by a caller, and whether it takes anything that the kernel believes in.
+    fn modifies(&self, ino: Ino, caller: Caller) -> (Modified, bool) {
+        let modified = Modified { now: self.now.wall, sheds_set_id: caller.uid != 0 };
+        (modified, self.must_shed(ino, modified.sheds_set_id))
     }
 
     /// Takes in what a change of data came to.

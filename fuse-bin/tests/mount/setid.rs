@@ -1,7 +1,7 @@
 //! What a file loses when its data or its owner changes: set-id bits and file capabilities.
 
 use crate::harness::{Expect, Mounted, sh};
-use rustix::fs::{XattrFlags, setxattr};
+use rustix::fs::{FallocateFlags, XattrFlags, copy_file_range, fallocate, setxattr};
 use rustix::io::Errno;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -55,6 +55,8 @@ fn set_id_bits_go_with_any_change_of_data_by_the_unprivileged() {
         r#": > "$0""#,
         r#"printf x | dd of="$0" conv=notrunc oflag=dsync seek=1000000 status=none"#,
         r#"chgrp 1000 "$0""#,
+        r#"fallocate -l 100000 "$0""#,
+        r#"fallocate -p -o 0 -l 3 "$0""#,
     ] {
         fs::write(&path, "some text").expect("write");
         chown(&path, Some(1000), Some(1000)).expect("chown");
@@ -89,7 +91,16 @@ fn root_keeps_set_id_bits_but_for_a_change_of_owner() {
 fn file_capabilities_go_with_any_change_of_data_or_owner_by_anybody() {
     let Some(m) = Mounted::new() else { return };
     let path = m.path("f");
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 8] = [
+        ("fallocate", |p| {
+            let file = File::options().write(true).open(p).expect("open");
+            fallocate(file, FallocateFlags::empty(), 0, 5_000).expect("fallocate");
+        }),
+        ("copy_file_range", |p| {
+            let file = File::options().read(true).write(true).open(p).expect("open");
+            let copied = copy_file_range(&file, Some(&mut 0), &file, Some(&mut 5), 3);
+            assert_eq!(copied.expect("copy_file_range"), 3);
+        }),
         ("write", |p| {
             let file = File::options().write(true).open(p).expect("open");
             file.write_all_at(b"x", 0).expect("write");

@@ -1,6 +1,6 @@
 //! Which call moves which time.
 
-use crate::harness::{Mounted, sh};
+use crate::harness::{Mounted, python, sh};
 use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, renameat_with, utimensat};
 use rustix::fs::{XattrFlags, removexattr, setxattr};
 use std::fs::{self, File, Permissions};
@@ -165,7 +165,7 @@ fn set_len(path: &Path, len: u64) {
 fn utimens_moves_ctime_whatever_it_sets() {
     let Some(Place { m: mut mounted, file, .. }) = place() else { return };
     let at = |secs| Timespec { tv_sec: secs, tv_nsec: 5 };
-    for secs in [1_000_000_000, -5_000_000, 0, 9_000_000_000] {
+    for secs in [1_000_000_000, -5_000_000, -(1 << 40), 1 << 40, 0, 9_000_000_000] {
         let before = times(&file)[2];
         sleep(TICK);
         let times_set = Timestamps { last_access: at(secs), last_modification: at(secs + 1) };
@@ -180,6 +180,18 @@ fn utimens_moves_ctime_whatever_it_sets() {
     assert!(times(&file)[1].0 < 8_000_000_000, "a write brings the clock back");
     mounted.remount();
     assert!(times(&file)[1].0 < 8_000_000_000);
+}
+
+// [S-TIME-5]
+#[test]
+fn stores_through_a_map_move_mtime_and_ctime_once_they_are_synced() {
+    let Some(Place { m: _mounted, dir, file, .. }) = place() else { return };
+    let store = || {
+        let program = "import mmap, sys\nf = open(sys.argv[1], 'r+b')\nm = mmap.mmap(f.fileno(), 0)\n\
+                       m[0:1] = b'X'\nm.flush()";
+        python(program, &[&file]);
+    };
+    assert_eq!(moved(&[&file, &dir], store), ["mc", "-"]);
 }
 
 // [S-ATIME-1]

@@ -11,6 +11,7 @@
 use super::load::load_region;
 use super::lookup::want_attrs;
 use super::patch::{Patch, Patched, append, cut_off, grow, share, visible};
+use super::privilege::Modified;
 use super::setattr::stamp_modified;
 use super::u64_value;
 use crate::data::extent_map::{ExtentMap, Source};
@@ -26,7 +27,6 @@ use crate::meta::record::{Pair, flag};
 use crate::meta::txn::{Txn, list, one, value};
 use crate::port::kernel::S_IFREG;
 use crate::port::meta_kv::Value;
-use crate::time::WallTime;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::ops::Range;
@@ -61,12 +61,17 @@ struct File {
     inline: Value,
 }
 
-/// Copies what one transaction may hold. Moves mtime and ctime of the target.
+/// Copies what one transaction may hold. Moves mtime and ctime of the target, and takes its set-id bits
+/// and capabilities.
 ///
 /// # Errors
 /// Stale, Invalid for what is no file and for ranges of one file that overlap, FileTooLarge.
 /// Source: copy_file_range(2).
-pub async fn copy_range(txn: &mut Txn<'_>, copy: &CopyRange, now: WallTime) -> FsResult<Copied> {
+pub async fn copy_range(
+    txn: &mut Txn<'_>,
+    copy: &CopyRange,
+    modified: Modified,
+) -> FsResult<Copied> {
     let source = read(txn, copy.from).await?;
     let mut target = read(txn, copy.to).await?;
     let len = copy.len.min(source.attrs.size.saturating_sub(copy.offset));
@@ -88,7 +93,7 @@ pub async fn copy_range(txn: &mut Txn<'_>, copy: &CopyRange, now: WallTime) -> F
         .map(|p| LogExtent { offset: p.offset - copy.offset + copy.to_offset, ..p })
         .collect();
     let range = copy.to_offset..copy.to_offset + len;
-    let target = paint(txn, copy.to, &mut target, range, moved, now).await?;
+    let target = paint(txn, copy.to, &mut target, range, moved, modified).await?;
     Ok(Copied { len, target: Some(target) })
 }
 
@@ -148,7 +153,7 @@ async fn paint(
     target: &mut File,
     range: Range<u64>,
     extents: Vec<LogExtent>,
-    now: WallTime,
+    modified: Modified,
 ) -> FsResult<Patched> {
     let attrs = &mut target.attrs;
     let generation = attrs.core.generation;
@@ -165,7 +170,7 @@ async fn paint(
         attrs.size = range.end;
         txn.set(key::inode(ino, tag::SIZE), u64_value(range.end));
     }
-    stamp_modified(txn, ino, attrs, now).await?;
+    stamp_modified(txn, ino, attrs, modified).await?;
     let cut_off = (attrs.core.generation != generation).then_some(generation);
     Ok(Patched { attrs: attrs.clone(), patch: patch.filter(|_| cut_off.is_none()), cut_off })
 }

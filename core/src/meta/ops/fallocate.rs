@@ -7,6 +7,7 @@
 
 use super::lookup::want_attrs;
 use super::patch::{Patch, Patched, erase, grow, visible};
+use super::privilege::Modified;
 use super::setattr::stamp_modified;
 use super::u64_value;
 use crate::error::{FsError, FsResult};
@@ -18,7 +19,6 @@ use crate::meta::record::{Pair, flag};
 use crate::meta::txn::{Txn, list, one, value};
 use crate::port::kernel::S_IFREG;
 use crate::port::meta_kv::Value;
-use crate::time::WallTime;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::ops::Range;
@@ -64,7 +64,7 @@ pub fn range(offset: u64, len: u64) -> FsResult<Range<u64>> {
     Ok(offset..end.ok_or(FsError::FileTooLarge)?)
 }
 
-/// Allocates, zeroes or punches. Moves mtime and ctime.
+/// Allocates, zeroes or punches. Moves mtime and ctime, and takes set-id bits and capabilities.
 ///
 /// # Errors
 /// Stale, NotSupported for what is no file.
@@ -74,7 +74,7 @@ pub async fn fallocate(
     ino: Ino,
     mode: Mode,
     range: Range<u64>,
-    now: WallTime,
+    modified: Modified,
 ) -> FsResult<Patched> {
     let [attrs, inline] = txn
         .read([want_attrs(ino).snapshot(), one(key::inode(ino, tag::INLINE)).snapshot()])
@@ -104,7 +104,7 @@ pub async fn fallocate(
         attrs.size = range.end;
         txn.set(key::inode(ino, tag::SIZE), u64_value(range.end));
     }
-    stamp_modified(txn, ino, &mut attrs, now).await?;
+    stamp_modified(txn, ino, &mut attrs, modified).await?;
     let cut_off = (attrs.core.generation != generation).then_some(generation);
     let patch = (!was_inline && cut_off.is_none()).then_some(patch);
     Ok(Patched { attrs, patch, cut_off })

@@ -22,6 +22,16 @@ pub fn has_any(mode: u32, flags: u16, set_id: bool) -> bool {
     flags & flag::CAPABILITY != 0 || (set_id && without_set_id(mode) != mode)
 }
 
+/// A change of data: when, and on whose behalf.
+#[derive(Clone, Copy, Debug)]
+pub struct Modified {
+    /// Its time.
+    pub now: WallTime,
+    /// The caller has no privilege to keep set-id bits. FUSE does not tell for FALLOCATE and
+    /// COPY_FILE_RANGE, so that user 0 counts as privileged.
+    pub sheds_set_id: bool,
+}
+
 /// Takes file capabilities, and with `set_id` the set-id bits. The caller writes the core.
 pub(super) async fn shed(
     txn: &mut Txn<'_>,

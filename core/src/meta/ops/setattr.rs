@@ -6,6 +6,7 @@
 //! Order on one mount: the inode's buffered writes are committed before this runs (`client`).
 
 use super::patch::{Patch, Patched, cut_off, erase, grow, visible_beyond};
+use super::privilege::Modified;
 use super::xattr::{self, ACCESS_ACL};
 use super::{privilege, time_value, u64_value};
 use crate::error::{FsError, FsResult};
@@ -118,15 +119,14 @@ fn times(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, set: &SetAttr, now: Wal
     }
 }
 
-/// Data changed: mtime and ctime move to `now`, file capabilities go, and the core is written. (Set-id bits
-/// the kernel takes itself, with a SETATTR before.)
+/// Data changed: mtime and ctime move, set-id bits and file capabilities go, and the core is written.
 pub(super) async fn stamp_modified(
     txn: &mut Txn<'_>,
     ino: Ino,
     attrs: &mut Attrs,
-    now: WallTime,
+    Modified { now, sheds_set_id }: Modified,
 ) -> FsResult<()> {
-    privilege::shed(txn, ino, &mut attrs.core, false).await?;
+    privilege::shed(txn, ino, &mut attrs.core, sheds_set_id).await?;
     let changed = attrs.ctime();
     let mtime = if attrs.core.has(flag::MTIME_SET) { now } else { now.max(attrs.mtime()) };
     attrs.mtime = Some(mtime);

@@ -113,8 +113,17 @@ pub async fn set(txn: &mut Txn<'_>, ino: Ino, set: &Set) -> FsResult<Core> {
     }
     let mut slot = Slot::load(txn, ino, &set.name).await?;
     let new = match &set.name[..] {
-        ACCESS_ACL => access_acl(&mut slot.core, set)?,
-        DEFAULT_ACL => default_acl(&slot.core, set)?,
+        ACCESS_ACL | DEFAULT_ACL if slot.core.kind() == S_IFLNK => {
+            return Err(FsError::NotSupported);
+        }
+        ACCESS_ACL | DEFAULT_ACL => match Acl::decode(&set.value)? {
+            Some(acl) if set.name == ACCESS_ACL => access_acl(&mut slot.core, &acl, set),
+            Some(_) if !slot.core.is_dir() => return Err(FsError::Denied),
+            Some(acl) => Some(acl.encode()),
+            // An ACL of nobody is none.
+            None if slot.old.is_none() => return Ok(slot.core),
+            None => None,
+        },
         _ => {
             let there = slot.old.is_some();
             match set.flags {
@@ -144,25 +153,12 @@ pub async fn remove(txn: &mut Txn<'_>, ino: Ino, name: &[u8], now: WallTime) -> 
 }
 
 /// The permission bits become those of the ACL; one that says no more than they do is not kept.
-fn access_acl(core: &mut Core, set: &Set) -> FsResult<Option<Value>> {
-    if core.kind() == S_IFLNK {
-        return Err(FsError::NotSupported);
-    }
-    let Some(acl) = Acl::decode(&set.value)? else { return Ok(None) };
+fn access_acl(core: &mut Core, acl: &Acl, set: &Set) -> Option<Value> {
     core.mode = core.mode & !0o777 | acl.mode();
     if set.kill_sgid {
         core.mode &= !S_ISGID;
     }
-    Ok((!acl.is_minimal()).then(|| acl.encode()))
-}
-
-fn default_acl(core: &Core, set: &Set) -> FsResult<Option<Value>> {
-    let acl = Acl::decode(&set.value)?;
-    match core.kind() {
-        S_IFLNK => Err(FsError::NotSupported),
-        _ if acl.is_some() && !core.is_dir() => Err(FsError::Denied),
-        _ => Ok(acl.map(|acl| acl.encode())),
-    }
+    (!acl.is_minimal()).then(|| acl.encode())
 }
 
 /// One attribute of an inode about to be changed.
