@@ -139,8 +139,22 @@ fn check_names(
 ) -> Outcome<()> {
     let mut mirror = start.clone();
     for (index, change) in changes.iter().enumerate() {
-        if change.place <= cut && !is_of_content(&change.record.op) {
-            redo(&mut mirror, change, index);
+        match &change.record.op {
+            _ if change.place > cut => {}
+            Operation::Write { .. } => {}
+            // What they took from the file went with their commits, whatever became of the bytes.
+            Operation::Fallocate { ino, .. } | Operation::CopyRange { to_ino: ino, .. } => {
+                mirror.modify(*ino)
+            }
+            // Whether there was one rested on writes, which may have taken it and are left out here.
+            Operation::SetXattr { ino, name, value, kill_sgid, .. } => {
+                let (ino, name, value) = (*ino, name.clone(), value.clone());
+                let kill_sgid = *kill_sgid;
+                let any = Operation::SetXattr { ino, name, value, flags: 0, kill_sgid };
+                let now = crate::replay::time(change.record.wall);
+                mirror.apply(&any, change.record.caller, now).ok();
+            }
+            _ => redo(&mut mirror, change, index),
         }
     }
     let maybe: Vec<&Unanswered> =

@@ -253,6 +253,14 @@ impl Mirror {
         Ok(shown.flat_map(|name| name.into_iter().chain([0])).collect())
     }
 
+    /// The same state, but that data of an inode changed, whatever data.
+    pub fn modify(&mut self, ino: Ino) {
+        let Ok(node) = self.node(ino) else { return };
+        let Ok(attr) = self.fs.getattr(node) else { return };
+        let (mode, by) = (Allocate::Keep, Caller::Privileged);
+        self.fs.allocate(node, mode, 0, 1, by, attr.ctime).expect("a file");
+    }
+
     /// The same state, but that a write took from an inode what a write may take: it does so before it
     /// takes effect itself.
     pub fn shed(&mut self, ino: Ino) {

@@ -27,6 +27,7 @@ mod removal;
 mod rename;
 mod scripts;
 mod setid;
+mod space;
 mod stamps;
 mod tmpfile;
 mod traps;
