@@ -260,3 +260,33 @@ fn what_takes_effect_is_not_given_up() {
         }
     }
 }
+
+#[test]
+fn a_stream_of_reads_is_fetched_ahead_wherever_its_bytes_lie_and_random_reads_are_not() {
+    let mut w = World::new();
+    let f = w.create(Ino::ROOT, "a").expect("create");
+    // Written from back to front, each piece synced: many segments, in an order that is no help.
+    const PIECE: u64 = 64 << 10;
+    for n in (0..64u64).rev() {
+        w.write(f, n * PIECE, &pattern(PIECE as usize, n as u8)).expect("write");
+        w.fsync(f).expect("fsync");
+    }
+    assert_eq!(w.pages.len(), 64);
+    for n in [50u64, 3, 41, 17, 29, 8] {
+        w.read_at(f, n * PIECE, 4096).expect("read");
+    }
+    assert!(w.prefetched.is_empty(), "random reads");
+    for n in 0..3 {
+        w.read_at(f, n * PIECE, PIECE as u32).expect("read");
+    }
+    let ahead: u32 = w.prefetched.iter().map(|(_, _, len)| len).sum();
+    assert_eq!((w.prefetched.len(), ahead), (16, 1 << 20), "one MiB behind the third read");
+    for n in 3..64 {
+        w.read_at(f, n * PIECE, PIECE as u32).expect("read");
+    }
+    let mut fetched = w.prefetched.clone();
+    fetched.sort_unstable();
+    fetched.dedup();
+    assert_eq!(fetched.len(), w.prefetched.len(), "nothing twice");
+    assert_eq!(fetched.len(), 61, "everything behind the third read, and nothing behind the end");
+}

@@ -99,6 +99,16 @@ impl DiskFile {
     }
 }
 
+impl DiskFile {
+    /// Starts reading into the page cache.
+    pub(crate) fn will_need(&self, offset: u64, len: u64) {
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            // Advice that is not taken costs time and nothing else.
+            let _ = rustix::fs::fadvise(&self.0, offset, Some(len), rustix::fs::Advice::WillNeed);
+        }
+    }
+}
+
 impl File for DiskFile {
     fn len(&self) -> Result<u64, MediumError> {
         let stat = rustix::fs::fstat(&self.0).map_err(medium_error)?;

@@ -207,6 +207,7 @@ impl LocalStore {
             PageRequest::Read { segment, offset, len } => {
                 self.read_segment(*segment, *offset, *len).map(PageReply::Data)
             }
+            PageRequest::Prefetch { .. } => Ok(PageReply::Prefetched),
             PageRequest::Verify { segment } => {
                 let (place, _) = pages::locate(pages, *segment)?;
                 self.read_segment(*segment, 0, place.payload_len)?;

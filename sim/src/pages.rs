@@ -88,6 +88,7 @@ impl SimPages {
         match request {
             PageRequest::Append(draft) => self.append(draft, last),
             PageRequest::Read { segment, offset, len } => self.read(*segment, *offset, *len),
+            PageRequest::Prefetch { .. } => Ok(PageReply::Prefetched),
             PageRequest::Verify { segment } => {
                 let stored = self.segments.get(segment).ok_or(PageError::Missing)?;
                 match stored.damaged {

@@ -219,6 +219,19 @@ impl FileState {
         None
     }
 
+    /// Whether the extents of a range are in memory.
+    pub(super) fn knows(&self, range: &Range<u64>) -> bool {
+        let Some(committed) = self.committed() else { return false };
+        let loaded = |region| match committed.regions.get(&region) {
+            Some(Region::Loaded(..)) => true,
+            Some(_) => false,
+            None => committed.complete,
+        };
+        committed.inline.is_some()
+            || range.is_empty()
+            || (range.start / REGION_SIZE..=(range.end - 1) / REGION_SIZE).all(loaded)
+    }
+
     /// A load of a region arrived.
     pub(super) fn region_loaded(
         &mut self,

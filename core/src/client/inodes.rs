@@ -1,6 +1,7 @@
 //! The inode table: what the kernel knows, what is open, what is buffered; and the open files.
 
 use super::file::FileState;
+use crate::data::read_ahead::ReadAhead;
 use crate::error::{FsError, FsResult};
 use crate::id::{Handle, Ino, RequestId};
 use crate::port::kernel::Request;
@@ -8,6 +9,7 @@ use crate::port::meta_kv::Version;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// One inode that the kernel or a handle knows.
 #[derive(Default)]
@@ -58,6 +60,7 @@ pub(super) struct OpenFile {
     pub(super) ino: Ino,
     /// Write-back errors of the inode up to this number were reported here.
     pub(super) errors_seen: u64,
+    pub(super) read_ahead: ReadAhead,
 }
 
 /// All inodes and handles of a mount.
@@ -154,7 +157,8 @@ impl Inodes {
         let inode = self.enter(ino);
         inode.opens += 1;
         let errors_seen = inode.file.as_ref().map_or(0, |f| f.errors.count);
-        self.handles.insert(handle, OpenFile { ino, errors_seen });
+        let read_ahead = ReadAhead::default();
+        self.handles.insert(handle, OpenFile { ino, errors_seen, read_ahead });
         handle
     }
 
@@ -175,6 +179,11 @@ impl Inodes {
     /// An open handle of whatever inode.
     pub(super) fn any_handle(&self, handle: Handle) -> FsResult<OpenFile> {
         self.handles.get(&handle).copied().ok_or(FsError::BadHandle)
+    }
+
+    /// A read arrived through a handle. Returns what is worth fetching ahead.
+    pub(super) fn read_ahead(&mut self, handle: Handle, range: &Range<u64>) -> Option<Range<u64>> {
+        self.handles.get_mut(&handle)?.read_ahead.read(range)
     }
 
     /// The write-back error that this handle has not reported yet, once.

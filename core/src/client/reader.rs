@@ -3,7 +3,7 @@
 use super::file::Span;
 use super::tasks::done;
 use super::{Client, Mounted};
-use crate::data::page_io::{failure, pages};
+use crate::data::page_io::{failure, page, pages};
 use crate::error::FsError;
 use crate::id::{Handle, Ino, RequestId, SegmentId};
 use crate::limits::{FILE_SIZE_MAX, IO_SIZE_MAX};
@@ -15,6 +15,9 @@ use crate::port::{Point, Severity};
 use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
+
+/// Scattered pieces of a file that are fetched ahead at a time.
+const PREFETCH_PARTS_MAX: usize = 512;
 
 /// A read that needs the page store: pieces with gaps, and what fills each gap.
 struct ReadPlan {
@@ -57,9 +60,33 @@ impl Client {
                 if !range.is_empty() {
                     self.touch_atime(ino);
                 }
-                self.read_loaded(id, ino, wanted, true);
+                self.read_loaded(id, ino, wanted.clone(), true);
+                if let Some(ahead) = self.inodes.read_ahead(handle, &wanted) {
+                    self.prefetch(ino, &ahead);
+                }
             }
         }
+    }
+
+    /// Lets the page store fetch what a stream of reads will want, as far as the extents are known.
+    fn prefetch(&mut self, ino: Ino, ahead: &Range<u64>) {
+        let Some(file) = self.inodes.file_mut(ino) else { return };
+        let Some(size) = file.size() else { return };
+        let range = within(ahead, size);
+        if range.is_empty() || !file.knows(&range) {
+            return;
+        }
+        let Some(plan) = self.plan_read(ino, &range) else { return };
+        let parts = plan.fetches.iter().map(|(_, segment, offset, len)| (*segment, *offset, *len));
+        let parts: Vec<_> = parts.take(PREFETCH_PARTS_MAX).collect();
+        if parts.is_empty() {
+            return;
+        }
+        self.spawn_own(move |cx| async move {
+            // Whatever comes of it, the read itself will say.
+            let _ = page(&cx, PageRequest::Prefetch { parts }).await;
+            done(|_| ())
+        });
     }
 
     /// Loads a region; whoever waits for the inode then goes on.

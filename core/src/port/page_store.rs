@@ -20,6 +20,12 @@ pub enum PageRequest {
         /// Number of bytes; not zero.
         len: u32,
     },
+    /// Says that payload bytes will be read soon; a store may do nothing. Answered by
+    /// [`PageReply::Prefetched`].
+    Prefetch {
+        /// Segment, first payload byte, number of bytes.
+        parts: Vec<(SegmentId, u32, u32)>,
+    },
     /// Verifies every frame of a segment. Answered by [`PageReply::Verified`].
     Verify {
         /// Which one.
@@ -62,6 +68,8 @@ pub enum PageReply {
     },
     /// To [`PageRequest::Read`].
     Data(Bytes),
+    /// To [`PageRequest::Prefetch`].
+    Prefetched,
     /// To [`PageRequest::Verify`].
     Verified {
         /// Payload length found.

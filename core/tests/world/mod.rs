@@ -21,6 +21,8 @@ pub(crate) struct World {
     pub(crate) pages: BTreeMap<SegmentId, Vec<u8>>,
     /// Segments that cannot be verified.
     pub(crate) page_errors: BTreeMap<SegmentId, PageError>,
+    /// What was to be fetched ahead.
+    pub(crate) prefetched: Vec<(SegmentId, u32, u32)>,
     /// Most rows that one read of a range brings.
     pub(crate) rows_max: u32,
     /// Every so many rounds of reads one finds its version too old.
@@ -55,6 +57,7 @@ impl World {
             kv: BTreeMap::new(),
             pages: BTreeMap::new(),
             page_errors: BTreeMap::new(),
+            prefetched: Vec::new(),
             rows_max: u32::MAX,
             too_old_every: u64::MAX,
             rounds: 0,
@@ -284,6 +287,14 @@ impl World {
                 let bytes = self.pages.get(&segment).ok_or(PageError::Missing)?;
                 let (from, to) = (offset as usize, (offset + len) as usize);
                 Ok(PageReply::Data(Bytes::copy_from_slice(&bytes[from..to])))
+            }
+            PageRequest::Prefetch { parts } => {
+                for (segment, offset, len) in &parts {
+                    let stored = self.pages.get(segment).map_or(0, Vec::len);
+                    assert!((offset + len) as usize <= stored, "bytes that nobody has");
+                }
+                self.prefetched.extend(parts);
+                Ok(PageReply::Prefetched)
             }
             PageRequest::Verify { segment } => {
                 self.page_errors.get(&segment).map_or(Ok(()), |error| Err(*error))?;

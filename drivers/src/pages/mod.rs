@@ -170,6 +170,17 @@ impl DiskPages {
         pages::checked(&head, &frames, &bytes, len).ok().map(Ok)
     }
 
+    /// Lets the kernel read payload bytes into its cache: segment, first byte, number of bytes. What is not
+    /// there is for the read to report.
+    pub fn prefetch(&self, parts: &[(SegmentId, u32, u32)]) {
+        for &(segment, offset, len) in parts {
+            let Ok((place, file)) = pages::locate(&self.state, segment) else { continue };
+            let start =
+                place.offset + u64::from(segment::head_len(place.payload_len) as u32 + offset);
+            file.will_need(start, u64::from(len));
+        }
+    }
+
     /// Verifies every frame of a segment; returns the length of its payload.
     pub fn verify(&self, segment: SegmentId) -> Result<u32, PageError> {
         self.heads.remove(&segment);

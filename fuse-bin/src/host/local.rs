@@ -39,6 +39,10 @@ impl PageStore for LocalPages {
             PageRequest::Read { segment, offset, len } => {
                 pages.read(segment, offset, len).map(PageReply::Data)
             }
+            PageRequest::Prefetch { parts } => {
+                pages.prefetch(&parts);
+                Ok(PageReply::Prefetched)
+            }
             PageRequest::Verify { segment } => {
                 pages.verify(segment).map(|len| PageReply::Verified { len })
             }
