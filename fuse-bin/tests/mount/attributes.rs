@@ -262,3 +262,38 @@ fn as_nobody(command: &[&str]) -> Command {
     run.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).args(command);
     run
 }
+
+// [S-PERM-2]
+#[test]
+fn only_root_gives_files_away_and_owners_choose_among_their_groups() {
+    let Some(m) = Mounted::new() else { return };
+    fs::set_permissions(m.root(), Permissions::from_mode(0o777)).expect("chmod");
+    let path = m.path("f");
+    File::create(&path).expect("create");
+    chown(&path, Some(NOBODY), Some(NOBODY)).expect("chown");
+    let text = path.to_str().expect("UTF-8");
+    let as_member = |command: &[&str]| {
+        let mut run = Command::new("setpriv");
+        run.args(["--reuid=65534", "--regid=65534", "--groups=65534,4321", "--"]).args(command);
+        run
+    };
+    let owner = || {
+        let meta = fs::metadata(&path).expect("stat");
+        (meta.uid(), meta.gid())
+    };
+    as_nobody(&["chown", "1000", text]).exits_with(1);
+    as_nobody(&["chgrp", "4321", text]).exits_with(1);
+    assert_eq!(owner(), (NOBODY, NOBODY));
+    as_member(&["chgrp", "4321", text]).succeeds();
+    assert_eq!(owner(), (NOBODY, 4321));
+    chown(&path, Some(0), None).expect("chown");
+    as_member(&["chgrp", "65534", text]).exits_with(1);
+    as_member(&["chmod", "777", text]).exits_with(1);
+    as_member(&["touch", "-d", "2001-01-01", text]).exits_with(1);
+    // A chmod by somebody outside of the file's group loses set-group-id.
+    chown(&path, Some(NOBODY), Some(4321)).expect("chown");
+    as_nobody(&["chmod", "2755", text]).succeeds();
+    assert_eq!(fs::metadata(&path).expect("stat").mode() & 0o7777, 0o755);
+    as_member(&["chmod", "2755", text]).succeeds();
+    assert_eq!(fs::metadata(&path).expect("stat").mode() & 0o7777, 0o2755);
+}

@@ -198,3 +198,15 @@ fn a_program_that_runs_is_not_written_to() {
     drop(open);
     assert!(std::process::Command::new(&copy).status().expect("run").success());
 }
+
+// [S-TREE-1]
+#[test]
+fn nothing_is_in_the_tree_but_what_programs_made() {
+    let Some(m) = Mounted::by_daemon() else { return };
+    assert!(names(&m.root()).is_empty());
+    for hidden in [".vellum", ".control", ".stats", ".trash", ".config", ".accesslog", "lost+found"]
+    {
+        fails(fs::symlink_metadata(m.path(hidden)), Errno::NOENT);
+        File::create(m.path(hidden)).expect("any name is free");
+    }
+}

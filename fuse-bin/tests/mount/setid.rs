@@ -141,3 +141,23 @@ fn a_set_user_id_program_runs_as_its_owner_until_somebody_writes_to_it() {
     assert_eq!(user(), "1000\n");
     assert_eq!(mode(&program), 0o777);
 }
+
+/// The kernel asks for `security.capability` before it writes to a file that it knows nothing of, and then
+/// no more: a question for each write would halve the rate of small ones.
+#[test]
+fn a_run_of_writes_asks_for_capabilities_once() {
+    let Some(m) = Mounted::by_daemon() else { return };
+    let served = || -> u64 {
+        let status = m.volume().vellum(&["status", "--json"]).arg(m.root()).succeeds();
+        let (_, rest) = status.split_once("\"served\":").expect("a number of served requests");
+        let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().expect("a number")
+    };
+    let file = File::create(m.path("f")).expect("create");
+    let before = served();
+    for n in 0..500 {
+        file.write_all_at(&[7; 4096], n * 4096).expect("write");
+    }
+    let requests = served() - before;
+    assert!((500..520).contains(&requests), "{requests} requests for 500 writes");
+}
