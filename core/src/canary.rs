@@ -19,11 +19,13 @@ pub enum Canary {
     UnsharedCopy,
     /// A punch does not wait for buffered writes, so that a flush overtakes it.
     OvertakenPunch,
+    /// A page file whose sync failed is synced again and believed.
+    BelievedSync,
 }
 
 impl Canary {
     /// All of them, with the names used on command lines.
-    pub const ALL: [(&'static str, Canary); 8] = [
+    pub const ALL: [(&'static str, Canary); 9] = [
         ("lost-conflict", Canary::LostConflict),
         ("commit-before-data", Canary::CommitBeforeData),
         ("forgotten-erase", Canary::ForgottenErase),
@@ -32,5 +34,6 @@ impl Canary {
         ("kept-set-id", Canary::KeptSetId),
         ("unshared-copy", Canary::UnsharedCopy),
         ("overtaken-punch", Canary::OvertakenPunch),
+        ("believed-sync", Canary::BelievedSync),
     ];
 }

@@ -473,13 +473,13 @@ fn tag(index: usize) -> Time {
 /// Makes a change again that was made before.
 pub fn redo(mirror: &mut Mirror, change: &Placed<'_>, index: usize) {
     let answer = reply_attr(&change.record.reply).map(|a| a.ino);
+    let mut op = as_answered(&change.record.op, &change.record.reply);
+    if let Operation::SetXattr { flags, .. } = &mut op {
+        // That there was none may be the work of a write, and those are left out where names are compared.
+        *flags = 0;
+    }
     let done = mirror
-        .apply_answered(
-            &as_answered(&change.record.op, &change.record.reply),
-            change.record.caller,
-            answer,
-            tag(index),
-        )
+        .apply_answered(&op, change.record.caller, answer, tag(index))
         .expect("it worked the first time");
     if let (Some(made), Some(attr)) = (done.made, reply_attr(&change.record.reply)) {
         mirror.nodes.insert(attr.ino, made);

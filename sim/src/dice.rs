@@ -19,6 +19,10 @@ pub enum Stream {
     Faults = 3,
     /// Whether and when the volume is checked meanwhile.
     Checks = 4,
+    /// What goes wrong on a disk.
+    Disk = 5,
+    /// When it does.
+    Ills = 6,
 }
 
 /// Dice of one stream.
@@ -31,6 +35,11 @@ impl Dice {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream as u64);
         Dice(rng)
+    }
+
+    /// Dice of their own, drawn from these.
+    pub fn fork(&mut self) -> Dice {
+        Dice(ChaCha8Rng::seed_from_u64(self.word()))
     }
 
     /// Any number.

@@ -8,6 +8,10 @@
 //! or garbage; the length is any between; files and removals that were not synced in the directory may be
 //! forgotten. A killed process loses nothing of this. A fuse makes all calls fail after so many, so that a
 //! crash can come in the middle of an operation.
+//!
+//! [`Ills`] strike single calls: a sync that fails leaves some sectors unwritten and, as kernels do, takes
+//! all of them for clean; a disk that is full refuses writes that make a file longer, perhaps after a part.
+//! [`SimDisk::rot`] and [`SimDisk::misdirect`] damage what is on the platter.
 
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -15,9 +19,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vellum_core::local::medium::{File, Medium, MediumError};
 
-use crate::dice::Dice;
+use crate::dice::{Dice, Stream};
 
 const SECTOR: usize = 512;
+const PAGE: usize = 4096;
 
 /// A directory of numbered files. Clones share it.
 #[derive(Clone, Default)]
@@ -31,6 +36,75 @@ struct Directory {
     /// Removed and not synced.
     removed: BTreeMap<u32, SimFile>,
     fuse: Fuse,
+    ills: Ills,
+}
+
+/// What goes wrong with single calls. Clones share it.
+#[derive(Clone)]
+pub struct Ills(Rc<RefCell<Illness>>);
+
+struct Illness {
+    dice: Dice,
+    /// Chance in 10,000 of a failed sync, and of a disk that is full for a while.
+    rates: [u32; 2],
+    active: bool,
+    /// Writes that still find the disk full.
+    full: u64,
+    counts: [u64; 2],
+}
+
+impl Ills {
+    /// With chances in 10,000: a sync fails; the disk is full for some calls from a write on.
+    pub fn new(dice: Dice, sync: u32, full: u32) -> Ills {
+        let rates = [sync, full];
+        Ills(Rc::new(RefCell::new(Illness { dice, rates, active: false, full: 0, counts: [0; 2] })))
+    }
+
+    /// Whether anything may go wrong now.
+    pub fn activate(&self, active: bool) {
+        let mut ills = self.0.borrow_mut();
+        ills.active = active;
+        if !active {
+            ills.full = 0;
+        }
+    }
+
+    /// How many syncs failed and how many writes found the disk full.
+    pub fn counts(&self) -> [u64; 2] {
+        self.0.borrow().counts
+    }
+
+    /// The dice of a sync that fails.
+    fn sync_fails(&self) -> Option<Dice> {
+        let mut ills = self.0.borrow_mut();
+        let rate = ills.rates[0];
+        if !ills.active || !ills.dice.chance(rate) {
+            return None;
+        }
+        ills.counts[0] += 1;
+        Some(ills.dice.fork())
+    }
+
+    /// Whether the disk is full; a number between 0 and `len` that still fits.
+    pub(crate) fn full(&self, len: u64) -> Option<u64> {
+        let mut ills = self.0.borrow_mut();
+        if !ills.active {
+            return None;
+        }
+        let rate = ills.rates[1];
+        if ills.full == 0 && ills.dice.chance(rate) {
+            ills.full = 1 + ills.dice.below(20);
+        }
+        ills.full = ills.full.checked_sub(1)?;
+        ills.counts[1] += 1;
+        Some(ills.dice.within(0, len))
+    }
+}
+
+impl Default for Ills {
+    fn default() -> Ills {
+        Ills::new(Dice::new(0, Stream::Disk), 0, 0)
+    }
 }
 
 /// Counts down to the moment at which everything fails.
@@ -42,6 +116,7 @@ pub struct Fuse(Rc<RefCell<Option<u64>>>);
 pub struct SimFile {
     content: Rc<RefCell<Content>>,
     fuse: Fuse,
+    ills: Ills,
 }
 
 #[derive(Default)]
@@ -77,8 +152,46 @@ impl Fuse {
 
 impl SimDisk {
     /// An empty disk; disks with one fuse fail together.
-    pub fn new(fuse: &Fuse) -> SimDisk {
-        SimDisk(Rc::new(RefCell::new(Directory { fuse: fuse.clone(), ..Directory::default() })))
+    pub fn new(fuse: &Fuse, ills: &Ills) -> SimDisk {
+        let (fuse, ills) = (fuse.clone(), ills.clone());
+        SimDisk(Rc::new(RefCell::new(Directory { fuse, ills, ..Directory::default() })))
+    }
+
+    /// A byte of some file changes, on the platter and in the cache. `None` where there is none.
+    pub fn rot(&self, dice: &mut Dice) -> Option<u32> {
+        let (number, file) = self.some_file(dice)?;
+        let mut content = file.content.borrow_mut();
+        let at = dice.index(content.cached.len());
+        let bit = 1 << dice.below(8);
+        content.cached[at] ^= bit;
+        let len = content.cached.len();
+        content.synced.resize(len, 0);
+        content.synced[at] = content.cached[at];
+        Some(number)
+    }
+
+    /// A page that was written comes to lie where another one belongs, and is missing where it should be.
+    pub fn misdirect(&self, dice: &mut Dice) -> Option<u32> {
+        let (number, file) = self.some_file(dice)?;
+        let mut content = file.content.borrow_mut();
+        let pages = content.cached.len() / PAGE;
+        let (from, to) = (dice.index(pages.max(1)) * PAGE, dice.index(pages.max(1)) * PAGE);
+        let len = PAGE.min(content.cached.len());
+        let page = content.cached[from..from + len].to_vec();
+        content.cached[to..to + len].copy_from_slice(&page);
+        content.cached[from..from + len].fill(0);
+        content.synced = content.cached.clone();
+        Some(number)
+    }
+
+    fn some_file(&self, dice: &mut Dice) -> Option<(u32, SimFile)> {
+        let directory = self.0.borrow();
+        let files: Vec<_> = directory.files.iter().filter(|(_, f)| f.bytes() > 0).collect();
+        if files.is_empty() {
+            return None;
+        }
+        let (number, file) = files[dice.index(files.len())];
+        Some((*number, file.clone()))
     }
 
     /// The power fails. Returns how many sectors lost what was written to them.
@@ -113,7 +226,8 @@ impl Medium for SimDisk {
         if directory.files.contains_key(&number) {
             return Err(MediumError::Io);
         }
-        let file = SimFile { content: Rc::default(), fuse: directory.fuse.clone() };
+        let (fuse, ills) = (directory.fuse.clone(), directory.ills.clone());
+        let file = SimFile { content: Rc::default(), fuse, ills };
         directory.files.insert(number, file.clone());
         directory.fresh.insert(number);
         Ok(file)
@@ -160,17 +274,33 @@ impl File for SimFile {
 
     fn write(&self, offset: u64, pieces: &[Bytes]) -> Result<(), MediumError> {
         let mut at = offset as usize;
+        let end = offset + pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        let longer = end.saturating_sub(self.bytes());
+        let room = if longer == 0 { None } else { self.ills.full(end - offset) };
         for piece in pieces {
             // Each piece may be the last that gets through.
             self.fuse.burn()?;
+            if let Some(room) = room {
+                let fits = (offset + room).saturating_sub(at as u64).min(piece.len() as u64);
+                self.content.borrow_mut().write(at, &piece[..fits as usize]);
+                if fits < piece.len() as u64 {
+                    return Err(MediumError::NoSpace);
+                }
+                at += piece.len();
+                continue;
+            }
             self.content.borrow_mut().write(at, piece);
             at += piece.len();
         }
-        Ok(())
+        if room.is_some() { Err(MediumError::NoSpace) } else { Ok(()) }
     }
 
     fn sync(&self) -> Result<(), MediumError> {
         self.fuse.burn()?;
+        if let Some(mut dice) = self.ills.sync_fails() {
+            self.content.borrow_mut().fail_sync(&mut dice);
+            return Err(MediumError::Io);
+        }
         self.content.borrow_mut().sync();
         Ok(())
     }
@@ -192,6 +322,12 @@ impl File for SimFile {
         content.cached.resize(len as usize, 0);
         content.touch((len as usize).min(old), old.max(len as usize));
         Ok(())
+    }
+}
+
+impl SimFile {
+    fn bytes(&self) -> u64 {
+        self.content.borrow().cached.len() as u64
     }
 }
 
@@ -217,6 +353,19 @@ impl Content {
             let from = (sector * SECTOR).min(self.cached.len());
             let to = (from + SECTOR).min(self.cached.len());
             self.synced[from..to].copy_from_slice(&self.cached[from..to]);
+        }
+    }
+
+    /// Some of the dirty sectors get through. The cache takes the others for clean: no later sync writes
+    /// them.
+    fn fail_sync(&mut self, dice: &mut Dice) {
+        self.synced.resize(self.cached.len(), 0);
+        for sector in std::mem::take(&mut self.dirty) {
+            let from = (sector * SECTOR).min(self.cached.len());
+            let to = (from + SECTOR).min(self.cached.len());
+            if dice.coin() {
+                self.synced[from..to].copy_from_slice(&self.cached[from..to]);
+            }
         }
     }
 

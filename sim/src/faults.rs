@@ -6,6 +6,8 @@
 //! | `page-tail`, `page-away` | a slow or absent page store | nobody notices but the clock |
 //! | `page-error` | a read that fails for good | EIO for that read, nothing else |
 //! | `no-space` | the page store is full | ENOSPC or EIO for data; the namespace is untouched |
+//! | `disk-sync` | an fdatasync of the real stores fails, and some sectors never arrive | fsync succeeds all the same, or the process is killed; what fsync promised is there |
+//! | `disk-full` | a disk of the real stores is full for a while | ENOSPC, and nothing else |
 //! | `crash` | the process ends, and on an embedded store the power too | what fsync promised is there |
 //! | `remount` | a clean unmount | everything is there |
 //! | `wall-jump` | the civil clock jumps | times stay within what the clock ever said |
@@ -46,6 +48,10 @@ pub enum Fault {
     PageError,
     /// The page store is full.
     NoSpace,
+    /// An fdatasync fails, and what it should have written is taken for clean.
+    DiskSync,
+    /// The disk of the real stores is full for a while.
+    DiskFull,
     /// The process is killed.
     Crash,
     /// A commit or a segment that was not durable was lost in a crash.
@@ -60,7 +66,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them with their names.
-    pub const ALL: [(&'static str, Fault); 20] = [
+    pub const ALL: [(&'static str, Fault); 22] = [
         ("kv-conflict", Fault::KvConflict),
         ("kv-too-old", Fault::KvTooOld),
         ("kv-not-yet", Fault::KvNotYet),
@@ -76,6 +82,8 @@ impl Fault {
         ("page-away", Fault::PageAway),
         ("page-error", Fault::PageError),
         ("no-space", Fault::NoSpace),
+        ("disk-sync", Fault::DiskSync),
+        ("disk-full", Fault::DiskFull),
         ("crash", Fault::Crash),
         ("crash-loss", Fault::CrashLoss),
         ("remount", Fault::Remount),
@@ -152,6 +160,7 @@ impl Options {
         }
         if !dice.chance(1_500) {
             options.choose_faults(dice);
+            options.choose_disk_faults(&mut Dice::new(seed, Stream::Disk));
         }
         options
     }
@@ -163,7 +172,7 @@ impl Options {
 
     /// Whether data may be refused or unreadable in this run.
     pub fn data_may_fail(&self) -> bool {
-        self.rate(Fault::NoSpace) > 0 || self.rate(Fault::PageError) > 0
+        [Fault::NoSpace, Fault::PageError, Fault::DiskFull].iter().any(|f| self.rate(*f) > 0)
     }
 
     fn choose_faults(&mut self, dice: &mut Dice) {
@@ -206,6 +215,17 @@ impl Options {
         if self.store != Store::Local && dice.chance(500) {
             self.rates[NoSpace as usize] = 1;
             self.capacity = dice.within(256 << 10, 4 << 20);
+        }
+    }
+
+    /// From dice of their own, so that older seeds stay what they were but for these.
+    fn choose_disk_faults(&mut self, dice: &mut Dice) {
+        // A store that fails for good ends the process, which needs the kernel's locks as a crash does.
+        if self.store == Store::Local && self.kernel_locks {
+            self.maybe(dice, Fault::DiskSync, 2_000);
+            if dice.chance(500) {
+                self.maybe(dice, Fault::DiskFull, 1_000);
+            }
         }
     }
 

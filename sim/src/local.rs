@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
+use vellum_core::canary::Canary;
 use vellum_core::id::{SegmentId, VolumeId};
 use vellum_core::local::Shared;
 use vellum_core::local::kv::{
@@ -22,7 +23,7 @@ use vellum_core::port::meta_kv::{
 use vellum_core::port::page_store::{PageError, PageReply, PageRequest, Space};
 
 use crate::dice::Dice;
-use crate::disk::{Fuse, SimDisk, SimFile};
+use crate::disk::{Fuse, Ills, SimDisk, SimFile};
 
 /// Page files are small, so that many are sealed and removed.
 const PAGE_FILE_BYTES: u64 = 1 << 20;
@@ -34,6 +35,8 @@ const LIMITS: StoreLimits =
 pub struct LocalStore {
     volume: VolumeId,
     fuse: Fuse,
+    ills: Ills,
+    canary: Option<Canary>,
     engine: SimEngine,
     logs: SimDisk,
     page_files: SimDisk,
@@ -67,6 +70,7 @@ impl<T> Shared<T> for Guarded<T> {
 struct SimEngine {
     state: Rc<RefCell<EngineState>>,
     fuse: Fuse,
+    ills: Ills,
 }
 
 #[derive(Clone, Default)]
@@ -85,14 +89,17 @@ impl LocalStore {
     ///
     /// # Panics
     /// If empty stores do not open.
-    pub fn new(volume: VolumeId, capacity: u64) -> LocalStore {
+    pub fn new(volume: VolumeId, capacity: u64, ills: Ills, canary: Option<Canary>) -> LocalStore {
         let fuse = Fuse::default();
+        let (state, sick) = (Rc::default(), ills.clone());
         let mut local = LocalStore {
             volume,
-            engine: SimEngine { fuse: fuse.clone(), ..SimEngine::default() },
-            logs: SimDisk::new(&fuse),
-            page_files: SimDisk::new(&fuse),
+            engine: SimEngine { state, fuse: fuse.clone(), ills: sick },
+            logs: SimDisk::new(&fuse, &ills),
+            page_files: SimDisk::new(&fuse, &ills),
             fuse,
+            ills,
+            canary,
             running: None,
             last: Commit::default(),
             durable: Version(0),
@@ -135,12 +142,28 @@ impl LocalStore {
         if self.running().store.with(Store::admission) == Admission::Wait {
             self.flush()?;
         }
-        let commit = self.running().store.with_mut(|store| store.commit(request))?;
-        self.last = commit;
+        let committed = self.running().store.with_mut(|store| store.commit(request));
+        self.last = committed.unwrap_or(self.last);
         if self.running().store.with(Store::admission) == Admission::FlushWanted {
-            self.flush()?;
+            // In the background: whoever committed learns nothing of it.
+            self.flush().ok();
         }
-        Ok(commit)
+        committed
+    }
+
+    /// Whether nothing can be committed any more until the process starts anew.
+    pub fn failed(&self) -> bool {
+        self.running().store.with(Store::failure).is_some()
+    }
+
+    /// The disks under the page store, for damage.
+    pub fn page_files(&self) -> &SimDisk {
+        &self.page_files
+    }
+
+    /// What goes wrong with single calls.
+    pub fn ills(&self) -> &Ills {
+        &self.ills
     }
 
     /// Makes commits durable.
@@ -283,6 +306,8 @@ impl LocalStore {
         self.troubles.extend(
             recovered.troubles.iter().map(|trouble: &Trouble| format!("{trouble:?} and no rot")),
         );
+        let mut recovered = recovered;
+        recovered.pages.plant(self.canary);
         self.running = Some(Running {
             store: Guarded(RefCell::new(Store::new(snapshot, &start, LIMITS))),
             pages: Guarded(RefCell::new(recovered.pages)),
@@ -316,6 +341,9 @@ impl Engine for SimEngine {
     fn apply(&self, batch: &Batch) -> Result<Rows, EngineError> {
         // A crash before it leaves the old state, one after it the new one.
         self.fuse.burn().map_err(engine_error)?;
+        if self.ills.full(0).is_some() {
+            return Err(EngineError::NoSpace);
+        }
         let mut state = self.state.borrow_mut();
         let mut rows = (*state.rows.0).clone();
         for range in batch.clears() {

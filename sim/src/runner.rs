@@ -102,7 +102,13 @@ impl Job {
             trace: run.world.trace.value(),
             steps: run.world.callers.done,
             requests: run.requests + run.world.epoch.records.len() as u64,
-            faults: run.world.link.counts,
+            faults: {
+                let mut counts = run.world.link.counts;
+                let [syncs, full] = run.world.stores.ills();
+                counts[Fault::DiskSync as usize] += syncs;
+                counts[Fault::DiskFull as usize] += full;
+                counts
+            },
             probes: run.probes,
             reports: std::mem::take(&mut run.world.reports),
         }
@@ -224,7 +230,7 @@ impl Run {
         match self.world.control(Control::Unmount)? {
             Answer::Unmounted => {}
             // What a full store does not take is lost with the mount, and the mount said so.
-            Answer::Failed(FsError::NoSpace) if self.world.options.rate(Fault::NoSpace) > 0 => {
+            Answer::Failed(FsError::NoSpace) if self.world.options.data_may_fail() => {
                 return self.crash();
             }
             other => return Err(Failure::new("unmount", format!("{other:?}"))),

@@ -1,11 +1,13 @@
 //! The stores of a run, whichever they are.
 
+use vellum_core::canary::Canary;
 use vellum_core::id::VolumeId;
 use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, ReadRound, Version};
 use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
 
 use crate::dice::Dice;
-use crate::faults::{Options, Store};
+use crate::disk::Ills;
+use crate::faults::{Fault, Options, Store};
 use crate::kv::{Durability, Lie, Paging, SimKv};
 use crate::local::LocalStore;
 use crate::pages::SimPages;
@@ -33,7 +35,7 @@ pub struct Crash {
 
 impl Stores {
     /// Empty stores for a volume.
-    pub fn new(options: &Options, volume: VolumeId) -> Stores {
+    pub fn new(options: &Options, volume: VolumeId, ills: Dice, canary: Option<Canary>) -> Stores {
         let simple = |durability, at_once| Stores::Simple {
             kv: SimKv::new(durability),
             pages: SimPages::new(at_once, options.capacity),
@@ -41,7 +43,11 @@ impl Stores {
         match options.store {
             Store::Cluster => simple(Durability::AtOnce, true),
             Store::Embedded => simple(Durability::AtSync, false),
-            Store::Local => Stores::Local(Box::new(LocalStore::new(volume, options.capacity))),
+            Store::Local => {
+                let (sync, full) = (options.rate(Fault::DiskSync), options.rate(Fault::DiskFull));
+                let ills = Ills::new(ills, sync, full);
+                Stores::Local(Box::new(LocalStore::new(volume, options.capacity, ills, canary)))
+            }
         }
     }
 
@@ -134,6 +140,29 @@ impl Stores {
                 let (cut, lost) = local.crash(power, dice);
                 Crash { cut, lost }
             }
+        }
+    }
+
+    /// Whether single calls on the disk may fail now.
+    pub fn ail(&self, active: bool) {
+        if let Stores::Local(local) = self {
+            local.ills().activate(active);
+        }
+    }
+
+    /// How often single calls failed: syncs, and writes to a full disk.
+    pub fn ills(&self) -> [u64; 2] {
+        match self {
+            Stores::Simple { .. } => [0; 2],
+            Stores::Local(local) => local.ills().counts(),
+        }
+    }
+
+    /// Whether the store takes nothing any more until the process starts anew.
+    pub fn failed(&self) -> bool {
+        match self {
+            Stores::Simple { .. } => false,
+            Stores::Local(local) => local.failed(),
         }
     }
 

@@ -168,7 +168,7 @@ impl World {
         let mut dice = Dice::new(seed, Stream::Schedule);
         let client = Client::new(config(&options, canary, &mut dice));
         World {
-            stores: Stores::new(&options, volume),
+            stores: Stores::new(&options, volume, Dice::new(seed, Stream::Ills), canary),
             link: Link::new(&options),
             callers,
             epoch: Epoch::default(),
@@ -319,6 +319,7 @@ impl World {
                 format!("more than {EVENTS_MAX} events\n{}", self.waiting()),
             ));
         }
+        self.stores.ail(self.armed);
         let timer = self.client.poll_timeout().map(|at| at.0.max(self.time));
         let next = self.queue.peek().map(|Reverse((at, ..))| *at);
         match (timer, next) {
@@ -355,6 +356,7 @@ impl World {
 
     /// The stores end like a power cut ends them. Returns the place up to which commits survived.
     pub fn crash_stores(&mut self) -> Place {
+        self.stores.ail(false);
         let Crash { cut, lost } = self.stores.crash(&mut self.faults);
         self.link.counts[Fault::CrashLoss as usize] += lost;
         self.say(|| format!("*** killed; {lost} losses; kept up to {cut:?}"));

@@ -121,12 +121,13 @@ impl EmbeddedKv {
                 match store.admission() {
                     Admission::Wait => {}
                     admission => {
-                        let commit = store.commit(request)?;
+                        let committed = store.commit(request);
                         drop(store);
+                        // Also when it was refused for want of space: a flush finds out whether there is some.
                         if admission == Admission::FlushWanted {
                             self.inner.want_flush();
                         }
-                        return Ok(commit);
+                        return committed;
                     }
                 }
             }

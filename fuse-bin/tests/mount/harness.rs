@@ -54,6 +54,11 @@ impl Mounted {
         self.volume.mnt()
     }
 
+    /// Process id of the daemon.
+    pub(crate) fn daemon_id(&self) -> u32 {
+        self.daemon.as_ref().expect("mounted").child.id()
+    }
+
     /// The volume and what lies beside it.
     pub(crate) fn volume(&self) -> &Volume {
         &self.volume

@@ -15,6 +15,7 @@ mod damage;
 mod data;
 mod directories;
 mod durability;
+mod errors;
 mod harness;
 mod interrupts;
 mod lifecycle;

@@ -57,6 +57,10 @@ impl World {
             }),
             Body::Late(_) => unreachable!("late commits land, they do not arrive"),
         });
+        if self.armed && self.stores.failed() {
+            // Nothing can be done but to start anew. Nobody hears the answer.
+            self.crashed = true;
+        }
         let back = flight.back;
         self.flights.insert(number, flight);
         self.push(back, Event::Deliver(number));

@@ -8,7 +8,8 @@
 //! durable and the holes below it (appends in flight or failed). The metadata store keeps the mark in the
 //! very batch that names those segments, so at a start every segment that metadata names lies below the
 //! mark. Below it a bad record is rot: it is reported and skipped, never a reason to drop what follows.
-//! Above it nothing was ever promised: the first bad record ends the file.
+//! Above it nothing was ever promised and no metadata names anything: it is cut off, footers too. Intact as
+//! it may look, it may be in the page cache only, left there by a sync that failed before the start.
 //!
 //! **Failed syncs** are final for a file, because the kernel takes the bytes for clean afterwards. The
 //! segments that were not durable are kept in memory until they are, and are written again into a new

@@ -119,14 +119,18 @@ fn perform<M: Medium>(
     let mut all = true;
     for sync in &plan.files {
         let sealed = match &sync.footer {
-            Some((offset, footer)) => sync.file.write(*offset, core::slice::from_ref(footer)),
+            // A start looks for the footer at the end: what a failed append left there goes.
+            Some((offset, footer)) => sync
+                .file
+                .write(*offset, core::slice::from_ref(footer))
+                .and_then(|()| sync.file.truncate(offset + footer.len() as u64)),
             None => Ok(()),
         };
         match sync.file.sync() {
             Ok(()) => shared.with_mut(|pages| pages.file_synced(sync, sealed.is_ok())),
             Err(_) => {
                 all = false;
-                shared.with_mut(|pages| pages.file_failed(sync.number));
+                shared.with_mut(|pages| pages.file_failed(sync));
             }
         }
     }

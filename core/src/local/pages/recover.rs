@@ -8,6 +8,7 @@ use crate::data::segment::{HEADER_LEN, Header, decode_head};
 use crate::id::{SegmentId, VolumeId};
 use crate::local::medium::{File, Medium, MediumError};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 /// What a start found.
 pub struct Recovered<F> {
@@ -108,11 +109,12 @@ pub fn recover<M: Medium>(
             volume,
             number,
             file: medium.open(number)?,
+            known,
             promise,
             found: Vec::new(),
             troubles: Vec::new(),
         };
-        match scan.run(known, number + 1 == next_file)? {
+        match scan.run(number + 1 == next_file)? {
             Some(file) => {
                 pages.files.insert(number, file);
             }
@@ -121,10 +123,13 @@ pub fn recover<M: Medium>(
         found.append(&mut scan.found);
         troubles.append(&mut scan.troubles);
     }
-    found.sort_by_key(|(worth, ..)| *worth);
+    // What was written again after a failed sync is in a later file.
+    found.sort_by_key(|(worth, _, place)| (*worth, Reverse(place.file), place.offset));
     for (_, id, place) in found {
         if pages.place(id).is_none() {
             pages.adopt(id, place);
+        } else {
+            pages.disown(place);
         }
     }
     for number in pages.remove_dead_files() {
@@ -156,6 +161,8 @@ struct Scan<F> {
     volume: VolumeId,
     number: u32,
     file: F,
+    /// There is a mark: what it does not promise, no metadata names.
+    known: bool,
     promise: Promise,
     found: Vec<(Worth, SegmentId, Place)>,
     troubles: Vec<Trouble>,
@@ -163,16 +170,22 @@ struct Scan<F> {
 
 impl<F: File> Scan<F> {
     /// `None` for a file that holds nothing and may go.
-    fn run(&mut self, known: bool, last: bool) -> Result<Option<PageFile<F>>, RecoverError> {
+    fn run(&mut self, last: bool) -> Result<Option<PageFile<F>>, RecoverError> {
         let len = self.file.len()?;
         let preamble = self.file.read(0, FIRST_RECORD as usize)?;
         let header = preamble.get(..PAGE as usize).unwrap_or_default();
+        let promised = match &self.promise {
+            Promise::Sealed => true,
+            Promise::Until(mark) => {
+                let holes: u64 = mark.holes.iter().map(|(_, len)| len).sum();
+                mark.end > FIRST_RECORD.saturating_add(holes)
+            }
+            Promise::Nothing => !self.known,
+        };
+        if self.known && !promised {
+            return Ok(None);
+        }
         if !is_header(header, self.volume, self.number) {
-            let promised = match &self.promise {
-                Promise::Sealed => true,
-                Promise::Until(mark) => mark.end > FIRST_RECORD,
-                Promise::Nothing => !known,
-            };
             if !promised || len <= FIRST_RECORD {
                 return Ok(None);
             }
@@ -181,7 +194,10 @@ impl<F: File> Scan<F> {
         let mut page_file = PageFile::new(self.file.clone(), Phase::Full);
         page_file.dead = DeadMap::decode(preamble.get(PAGE as usize..).unwrap_or_default());
 
-        if let Some((offset, records)) = self.footer(len)? {
+        // A footer that was not promised may be in the page cache only: it is written anew.
+        if (matches!(self.promise, Promise::Sealed) || !self.known)
+            && let Some((offset, records)) = self.footer(len)?
+        {
             page_file.phase = Phase::Sealed;
             page_file.end = offset;
             for record in records {
@@ -228,7 +244,7 @@ impl<F: File> Scan<F> {
         while at < len.max(promised) {
             if let Some((_, hole)) = holes.iter().find(|(offset, _)| *offset == at) {
                 // What was in flight may have arrived; it was not promised.
-                match self.header(at, len)? {
+                match self.header(at, len)?.filter(|_| !self.known) {
                     Some(header)
                         if header.physical_len() == *hole && self.intact(at, &header)? =>
                     {
@@ -241,6 +257,9 @@ impl<F: File> Scan<F> {
                 continue;
             }
             let durable = at < promised;
+            if !durable && self.known {
+                break;
+            }
             let header = self.header(at, len)?;
             let Some(header) = header else {
                 if !durable {

@@ -90,6 +90,8 @@ pub struct Pages<F> {
     /// Segments that a crash could still take away, until a sync makes them durable.
     undurable: BTreeMap<SegmentId, SegmentDraft>,
     undurable_bytes: u64,
+    #[cfg(feature = "canary")]
+    canary: Option<crate::canary::Canary>,
 }
 
 /// Room for an append.
@@ -150,7 +152,15 @@ impl<F: Clone> Pages<F> {
             creating: BTreeSet::new(),
             undurable: BTreeMap::new(),
             undurable_bytes: 0,
+            #[cfg(feature = "canary")]
+            canary: None,
         }
+    }
+
+    /// Plants a bug.
+    #[cfg(feature = "canary")]
+    pub fn plant(&mut self, canary: Option<crate::canary::Canary>) {
+        self.canary = canary;
     }
 
     /// Where a segment is, and the file.
@@ -365,8 +375,12 @@ impl<F: Clone> Pages<F> {
     }
 
     /// A file's sync failed: for good, whatever the kernel says later.
-    pub(super) fn file_failed(&mut self, number: u32) {
-        if let Some(file) = self.files.get_mut(&number) {
+    pub(super) fn file_failed(&mut self, sync: &FileSync<F>) {
+        #[cfg(feature = "canary")]
+        if self.canary == Some(crate::canary::Canary::BelievedSync) {
+            return self.sync_skipped(sync);
+        }
+        if let Some(file) = self.files.get_mut(&sync.number) {
             file.phase = Phase::Failed;
             // No mark may promise what never arrived, not even dead records.
             file.holes.append(&mut file.unsynced);
@@ -417,10 +431,17 @@ impl<F: Clone> Pages<F> {
         numbers
     }
 
-    fn forget_record(&mut self, place: Place) {
+    /// A copy of a segment that is not the one to use: no footer names it, or a later start might take it.
+    pub(super) fn disown(&mut self, place: Place) {
         if let Some(file) = self.files.get_mut(&place.file) {
             file.records.remove(&place.offset);
             file.holes.insert(place.offset, place.physical_len());
+        }
+    }
+
+    fn forget_record(&mut self, place: Place) {
+        self.disown(place);
+        if let Some(file) = self.files.get_mut(&place.file) {
             file.live -= 1;
         }
     }
