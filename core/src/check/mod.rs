@@ -2,7 +2,7 @@
 //!
 //! Owns: the rules ([`rule::ALL`]), the order in which the key space is read, what makes good a broken rule.
 //! Never does: decisions that operations share; it recomputes from the rows what operations keep in
-//! counters. Repairs are [`repair`]'s.
+//! counters. Repairs are [`mod@repair`]'s.
 //!
 //! Reads go page by page, all of them at one version, so that a volume of any size is checked within the
 //! store's limits while requests go on. Should that version leave the store's window, the rest is read

@@ -1,11 +1,14 @@
 //! Traps between the kernel's FUSE and a filesystem that wants to be one; `docs/testing.md` numbers them.
 //! Those that other files test are not repeated here.
 
-use crate::harness::{Mounted, python};
-use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, seek};
+use crate::harness::{Expect, Mounted, python, wait_until};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, seek};
 use std::collections::BTreeSet;
 use std::fs;
 use std::mem::MaybeUninit;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 /// Trap 1a: pages of a map that are written back through an O_APPEND descriptor keep their place.
 #[test]
@@ -73,6 +76,54 @@ assert os.preadv(fd, [buffer], 0) == 4096 and buffer[0:3] == b'map'
         &[&path],
     );
     assert!(fs::read(&path).expect("read").starts_with(b"map."));
+}
+
+/// Trap 7: every lookup that the kernel was told of is given back, whoever asked and however it ended;
+/// one too many kept here would keep a removed file for ever.
+#[test]
+fn nothing_is_kept_of_files_that_were_listed_opened_and_removed() {
+    let Some(mut m) = Mounted::by_daemon() else { return };
+    let name = |n: usize| format!("{n}-{}", "x".repeat(n % 120));
+    for n in 0..1500 {
+        fs::write(m.path(name(n)), "x").expect("create");
+    }
+    m.remount();
+    let list = |room: usize| {
+        let dir = rustix::fs::open(m.root(), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty())
+            .expect("open the directory");
+        let mut space = vec![MaybeUninit::uninit(); room];
+        let mut raw = RawDir::new(&dir, &mut space);
+        let mut count = 0;
+        while let Some(entry) = raw.next() {
+            let name = entry.expect("read the directory").file_name().to_owned();
+            rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).expect("stat");
+            count += 1;
+        }
+        count
+    };
+    thread::scope(|scope| {
+        // Whoever is killed leaves answers behind that nobody waits for.
+        let killed = scope.spawn(|| {
+            for _ in 0..20 {
+                let mut find = Command::new("find").arg(m.root()).args(["-size", "+1M"]).spawn();
+                thread::sleep(Duration::from_millis(7));
+                let find = find.as_mut().expect("start find");
+                find.kill().and_then(|()| find.wait()).expect("kill");
+            }
+        });
+        for room in [512, 4096, 65_536] {
+            assert_eq!(list(room), 1502);
+        }
+        killed.join().expect("no panic");
+    });
+    for n in 0..1500 {
+        fs::remove_file(m.path(name(n))).expect("remove");
+    }
+    wait_until("every removed file is reclaimed", || {
+        let status = m.volume().vellum(&["status", "--json"]).arg(m.root()).succeeds();
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        status["inodes"] == 1 && status["unlinked"] == 0
+    });
 }
 
 /// Trap 8: cookies are places in the directory, not counts: after any of them the listing goes on with
