@@ -11,6 +11,7 @@ mod guard;
 mod helper;
 mod info;
 mod logging;
+mod man;
 mod mount;
 mod options;
 mod output;
@@ -77,6 +78,8 @@ enum Verb {
     Status(status::StatusArgs),
     /// Check a volume, mounted or not
     Fsck(fsck::FsckArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
     /// Whether a mount answers
     #[command(hide = true)]
     Probe(probe::ProbeArgs),
@@ -113,6 +116,7 @@ fn run(global: &Global, verb: Verb) -> Result<Exit, Failure> {
         Verb::Info(args) => info::run(global, &args),
         Verb::Status(args) => status::run(global, &args),
         Verb::Fsck(args) => fsck::run(global, &args),
+        Verb::Man(args) => man::run(global, &args),
         Verb::Probe(args) => probe::run(&args),
         Verb::Guard(args) => guard::run(&args),
     }
