@@ -223,7 +223,7 @@ impl Options {
         // A store that fails for good ends the process, which needs the kernel's locks as a crash does.
         if self.store == Store::Local && self.kernel_locks {
             self.maybe(dice, Fault::DiskSync, 2_000);
-            if dice.chance(500) {
+            if dice.chance(2_000) {
                 self.maybe(dice, Fault::DiskFull, 1_000);
             }
         }

@@ -391,6 +391,45 @@ fn what_a_failed_sync_lost_is_written_again_before_it_answers() {
     }
 }
 
+// The bytes of a failed sync stay in the page cache, also for the next process.
+#[test]
+fn a_copy_that_a_failed_sync_left_behind_is_never_taken_for_durable() {
+    let medium = FakeMedium::default();
+    let store = Store::open(&medium, None);
+    store.append(&draft(1, 100)).unwrap();
+    store.sync().unwrap();
+    store.append(&draft(2, 9000)).unwrap();
+    medium.0.borrow_mut().syncs_that_fail = 1;
+    let mark = store.sync().unwrap();
+    // The process is killed, and the next one makes everything durable that it finds.
+    let store = Store::open(&medium, Some(&mark));
+    assert_eq!(store.read(id(2)).unwrap()[..], payload(&draft(2, 9000))[..]);
+    let mark = store.sync().unwrap();
+    // Now the power goes.
+    medium.crash(|| true);
+    let store = Store::open(&medium, Some(&mark));
+    assert_eq!(store.2, []);
+    for (sequence, len) in [(1, 100), (2, 9000)] {
+        let expected = payload(&draft(sequence, len));
+        assert_eq!(store.read(id(sequence)).unwrap()[..], expected[..], "segment {sequence}");
+    }
+}
+
+#[test]
+fn a_footer_ends_its_file_also_behind_an_append_that_was_cut_short() {
+    let medium = FakeMedium::default();
+    let store = Store::open(&medium, None);
+    store.append(&draft(1, 100)).unwrap();
+    let (place, file) = locate(&store, id(1)).unwrap();
+    let junk = Bytes::from(vec![0xaa; 3 * PAGE as usize + 5]);
+    file.write(place.offset + place.physical_len(), &[junk]).unwrap();
+    // Too large for the same file, which is sealed therefore.
+    store.append(&draft(2, 14 * PAGE as usize)).unwrap();
+    let mark = store.sync().unwrap();
+    let store = Store::open(&medium, Some(&mark));
+    assert_eq!((&store.2[..], store.ids()), (&[][..], vec![id(1), id(2)]));
+}
+
 #[test]
 fn a_dead_disk_is_never_acknowledged() {
     let medium = FakeMedium::default();
