@@ -1,6 +1,6 @@
 //! What programs see when a call on the volume's own files fails: `strace` makes the daemon's calls fail.
 
-use crate::harness::{Mounted, fails, pattern, wait_until};
+use crate::harness::{Expect, Mounted, Volume, fails, pattern, wait_until};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
@@ -131,4 +131,59 @@ fn when_nothing_becomes_durable_fsync_fails_and_what_was_durable_is_there_after_
     save(&m.path("again"), 3);
     m.unmount();
     m.volume().is_sound();
+}
+
+/// A small filesystem in a file, mounted until it is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(image: &Path, at: &Path) -> SmallDisk {
+        let file = File::create(image).expect("create the image");
+        file.set_len(100 << 20).expect("set its length");
+        fs::create_dir(at).expect("mkdir");
+        Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(image).succeeds();
+        Command::new("mount").args(["-o", "loop"]).arg(image).arg(at).succeeds();
+        SmallDisk(at.to_path_buf())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+// [S-ERROR-3]
+#[test]
+fn a_full_disk_is_enospc_until_there_is_room_and_loses_nothing() {
+    let Some(volume) = Volume::for_daemon() else { return };
+    if !Path::new("/dev/loop-control").exists() {
+        return eprintln!("no loop devices here: a full disk is not tested");
+    }
+    // Dropped last to first: the filesystem goes before the directory that it is in.
+    let mut m = Mounted::later(volume);
+    let _disk = SmallDisk::new(&m.volume().beside("image"), &m.volume().path());
+    m.volume().format();
+    m.mount_again();
+    let path = |m: &Mounted, n: u64| m.path(format!("f{n}"));
+    let save = |path: &Path, seed: u64| {
+        let mut file = File::create(path)?;
+        file.write_all(&pattern(seed, 0, 1 << 20))?;
+        file.sync_all()
+    };
+    let full = (0..200).find(|n| save(&path(&m, *n), *n).is_err()).expect("the disk runs full");
+    assert!(full > 40, "full after {full} MiB");
+    fails(save(&m.path("more"), 1), Errno::NOSPC);
+    for n in 0..full / 2 {
+        fs::remove_file(path(&m, n)).expect("unlink on a full disk");
+    }
+    wait_until("there is room again", || save(&m.path("again"), 7).is_ok());
+    m.unmount();
+    m.volume().is_sound();
+    m.mount_again();
+    for n in full / 2..full {
+        assert!(fs::read(path(&m, n)).expect("read") == pattern(n, 0, 1 << 20), "f{n}");
+    }
+    assert!(fs::read(m.path("again")).expect("read") == pattern(7, 0, 1 << 20));
+    m.unmount();
 }

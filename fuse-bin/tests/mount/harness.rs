@@ -44,6 +44,11 @@ impl Mounted {
         Some(Mounted { volume, daemon })
     }
 
+    /// A volume that is formatted and mounted later.
+    pub(crate) fn later(volume: Volume) -> Mounted {
+        Mounted { volume, daemon: None }
+    }
+
     /// A path below the mount.
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.volume.mnt().join(name)
