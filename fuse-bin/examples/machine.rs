@@ -88,6 +88,7 @@ impl World {
             uid: 0,
             gid: 0,
             mode: 0o755,
+            limit: Default::default(),
         };
         host.ask(Control::Format(options)).recv().expect("formatted");
         host.ask(Control::Mount).recv().expect("mounted");

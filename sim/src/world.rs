@@ -233,6 +233,7 @@ impl World {
             uid: 0,
             gid: 0,
             mode: 0o755,
+            limit: Default::default(),
         }
     }
 

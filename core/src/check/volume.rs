@@ -79,5 +79,6 @@ async fn check_between(store: &Store<'_>, check: &mut Check, range: KeyRange) ->
 }
 
 fn known(found: &Key) -> bool {
-    [key::volume(), key::usage(), key::groups()].contains(found) || key::is_session(found)
+    [key::volume(), key::usage(), key::limit(), key::groups()].contains(found)
+        || key::is_session(found)
 }

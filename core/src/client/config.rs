@@ -1,6 +1,7 @@
 //! What a mount is told at its start.
 
 use crate::id::SessionId;
+use crate::port::control::Limit;
 use crate::port::meta_kv::KvTraits;
 use core::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct ClientConfig {
     pub entry_valid: Duration,
     /// How long the kernel may cache that a name does not exist; zero for not at all.
     pub negative_valid: Duration,
+    /// What the volume may hold at most, where it shall not be what its record says.
+    pub limit: Limit,
     /// Bytes that all write buffers together may hold before writers wait.
     pub dirty_max: u64,
     /// Age at which buffered writes are committed without being asked.
@@ -46,6 +49,7 @@ impl ClientConfig {
             attr_valid: FOR_EVER,
             entry_valid: FOR_EVER,
             negative_valid: FOR_EVER,
+            limit: Limit::default(),
             dirty_max: 256 << 20,
             flush_after: Duration::from_secs(1),
             sync_after: Duration::from_secs(1),

@@ -15,8 +15,10 @@ use crate::meta::ops::inspect::inspect;
 use crate::meta::ops::volume::{self, Found};
 use crate::meta::record::{FORMAT, Pair, VolumeRecord};
 use crate::meta::txn::{Volume, sync, transact};
-use crate::port::control::{Answer, CheckOptions, Control, FormatOptions, Status, VolumeInfo};
-use crate::port::kernel::{Reply, StatFs};
+use crate::port::control::{
+    Answer, CheckOptions, Control, FormatOptions, Limit, Status, VolumeInfo,
+};
+use crate::port::kernel::Reply;
 use crate::port::meta_kv::KvTraits;
 use crate::port::page_store::{PageReply, PageRequest, Space};
 use crate::port::{Effect, Point};
@@ -59,6 +61,7 @@ impl Client {
             names: Names::new([0; 16], 60),
             incarnation: 0,
             kv: KvTraits { may_be_unknown: false, ..self.config.kv },
+            limit: Limit::default(),
             wants_fence: self.config.kv.may_be_unknown,
             session: self.config.session,
             #[cfg(feature = "canary")]
@@ -66,11 +69,12 @@ impl Client {
         })
     }
 
-    fn volume(&self, record: &VolumeRecord) -> Mounted {
+    fn volume(&self, record: &VolumeRecord, limit: Limit) -> Mounted {
         let volume = Volume {
             names: Names::new(record.hash_key, record.hash_bits),
             incarnation: record.incarnation,
             kv: self.config.kv,
+            limit,
             wants_fence: false,
             session: self.config.session,
             #[cfg(feature = "canary")]
@@ -116,27 +120,35 @@ impl Client {
         self.spawn(id, move |cx| async move {
             let (found, point) = transact!(&cx, &unknown, |txn| {
                 let found = volume::find(txn).await?;
+                let counted = match &found {
+                    Found::Volume(_) => (volume::usage(txn).await?, volume::limit(txn).await?),
+                    _ => Default::default(),
+                };
                 if txn.wants_fence() && matches!(found, Found::Volume(_)) {
                     volume::register(txn);
                 }
-                Ok(found)
+                Ok((found, counted))
             });
             let left = match (&found, read_only) {
-                (Ok(Found::Volume(_)), false) => left_behind(&cx, &unknown).await,
+                (Ok((Found::Volume(_), _)), false) => left_behind(&cx, &unknown).await,
                 _ => Ok(Default::default()),
             };
             done(move |client| {
                 client.note(point);
                 let answer = match (found, left) {
-                    (Ok(Found::Volume(record)), Ok(left)) => {
-                        let mounted = client.volume(&record);
+                    (Ok((Found::Volume(record), (used, limit))), Ok(left)) => {
+                        client.used = used;
+                        client.limit = client.config.limit.or(limit);
+                        let mounted = client.volume(&record, client.limit);
                         let answer = Answer::Mounted(mounted.info);
                         client.phase = Phase::Mounted(mounted);
                         client.adopt_garbage(left);
                         answer
                     }
-                    (Ok(Found::Nothing), _) => Answer::NotFormatted,
-                    (Ok(Found::Future(found)), _) => Answer::FutureFormat { found, known: FORMAT },
+                    (Ok((Found::Nothing, _)), _) => Answer::NotFormatted,
+                    (Ok((Found::Future(found), _)), _) => {
+                        Answer::FutureFormat { found, known: FORMAT }
+                    }
                     (Err(error), _) | (_, Err(error)) => Answer::Failed(error),
                 };
                 client.answer(id, answer);
@@ -222,6 +234,7 @@ impl Client {
             volume: Some(volume),
             inodes: used.hi.max(0) as u64,
             bytes: used.lo.max(0) as u64,
+            limit: self.limit,
             space,
             inodes_known: self.inodes.len() as u64,
             handles: self.inodes.handles() as u64,
@@ -236,13 +249,11 @@ impl Client {
     }
 
     /// FUSE_STATFS.
-    pub(super) fn statfs(&mut self, mounted: Mounted, id: RequestId) {
+    pub(super) fn statfs(&mut self, id: RequestId) {
         self.spawn(id, move |cx| async move {
-            let used = used(&cx, &mounted.volume).await;
-            done(move |client| match used {
-                Ok((used, space)) => {
-                    client.reply(id, Reply::StatFs(statfs_of(used, space)), Point::Step)
-                }
+            let space = space(&cx).await;
+            done(move |client| match space {
+                Ok(space) => client.reply(id, Reply::StatFs(client.statfs_of(space)), Point::Step),
                 Err(error) => client.fail(id, error),
             })
         });
@@ -310,24 +321,14 @@ fn info_of(record: &VolumeRecord) -> VolumeInfo {
 /// Inodes and bytes in use, and what the page store has room for.
 async fn used(cx: &Cx, volume: &Arc<Volume>) -> FsResult<(Pair, Space)> {
     let (used, _) = transact!(cx, volume, |txn| volume::usage(txn).await);
-    match page(cx, PageRequest::Space).await {
-        Ok(PageReply::Space(space)) => Ok((used?, space)),
-        Ok(_) => Err(FsError::Damaged),
-        Err(error) => Err(failure(cx, error)),
-    }
+    Ok((used?, space(cx).await?))
 }
 
-const BLOCK: u64 = 4096;
-
-fn statfs_of(used: Pair, space: Space) -> StatFs {
-    let inodes = used.hi.max(0) as u64;
-    StatFs {
-        block_size: BLOCK as u32,
-        blocks: space.total / BLOCK,
-        blocks_free: space.free / BLOCK,
-        // Inodes cost nothing but space in the metadata store.
-        files: inodes + space.free / BLOCK,
-        files_free: space.free / BLOCK,
-        name_max: crate::limits::NAME_MAX as u32,
+/// What the page store has room for.
+async fn space(cx: &Cx) -> FsResult<Space> {
+    match page(cx, PageRequest::Space).await {
+        Ok(PageReply::Space(space)) => Ok(space),
+        Ok(_) => Err(FsError::Damaged),
+        Err(error) => Err(failure(cx, error)),
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct FileState {
     /// Tasks that wait for a sub-buffer and all older ones.
     pub(super) settling: Vec<(SubBufferId, TaskId)>,
     pub(super) errors: Errors,
+    /// Bytes of the volume that are promised to what is buffered.
+    pub(super) reserved: u64,
     measured: Measured,
     /// The regions are being listed.
     listing: bool,

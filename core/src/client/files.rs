@@ -238,6 +238,7 @@ impl Client {
             self.dirty -= file.buffer.bytes();
             file.buffer.discard_all();
             self.inodes.mark_dirty(ino, false);
+            self.unreserve(ino, 0);
         }
         if let Some(unlinked) = self.inodes.release_unheld(ino) {
             self.log.forgotten = self.log.forgotten.max(changed);

@@ -3,6 +3,7 @@
 //! Appends of one inode overlap; commits do not: one in flight, oldest first, so that a file is
 //! always a prefix of its writes. What fails stays in memory and is tried again.
 
+use super::capacity::grown;
 use super::file::{Missing, Stage, Step, Written};
 use super::tasks::{TaskId, done};
 use super::{Client, Mounted, Phase};
@@ -205,6 +206,7 @@ impl Client {
         file.pipeline.retain(|stage| stage.step == Step::Appending);
         let settling = core::mem::take(&mut file.settling);
         self.dirty -= freed;
+        self.unreserve(ino, 0);
         self.inodes.mark_dirty(ino, false);
         for (_, task) in settling {
             self.tasks.tell(task, Told::Settled(Ok(true)));
@@ -223,6 +225,7 @@ impl Client {
         let Some(inode) = self.inodes.get_mut(ino) else { return };
         let Some(file) = inode.file.as_deref_mut() else { return };
         let before = file.buffer.bytes();
+        let grown = grown(&flushed);
         file.buffer.complete(id);
         let stage = file.pipeline.pop_front();
         assert!(stage.is_some_and(|s| s.id == id), "sub-buffers commit in their order");
@@ -244,6 +247,7 @@ impl Client {
         file.settling = waiting;
         let ready: Vec<(SubBufferId, TaskId)> = ready;
         self.dirty -= freed;
+        self.unreserve(ino, grown);
         self.inodes.mark_dirty(ino, !empty);
         for (_, task) in ready {
             self.tasks.tell(task, Told::Settled(Ok(true)));

@@ -122,6 +122,11 @@ impl Inodes {
         self.table.values().filter(|inode| inode.unlinked).count()
     }
 
+    /// Whether a removed inode is only known to the kernel still, which is about to forget it.
+    pub(super) fn any_leaving(&self) -> bool {
+        self.table.values().any(|inode| inode.unlinked && inode.opens == 0)
+    }
+
     /// Every entry with its number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Ino, &Inode)> {
         self.table.iter().map(|(ino, inode)| (*ino, inode))

@@ -12,6 +12,7 @@
 
 mod atime;
 mod attrs;
+mod capacity;
 mod config;
 mod control;
 mod dirs;
@@ -38,9 +39,10 @@ use crate::id::{EffectId, Ino, RequestId};
 use crate::meta::ops::xattr::Set;
 use crate::meta::record::Pair;
 use crate::meta::txn::Volume;
+use crate::port::control::{Control, Limit};
 use crate::port::kernel::{Operation, Reply, Request};
 use crate::port::meta_kv::Version;
-use crate::port::{Completion, Effect, Point, Report, Severity, control::Control};
+use crate::port::{Completion, Effect, Point, Report, Severity};
 use crate::time::{Instant, Now};
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -73,6 +75,12 @@ pub struct Client {
     dirty: u64,
     /// Inodes and bytes of the volume: those at the mount, and what this mount committed since.
     used: Pair,
+    /// Bytes that buffered writes will add to those.
+    reserved: u64,
+    /// What the volume may hold at most.
+    limit: Limit,
+    /// Since when requests wait for the space of removed files.
+    full_since: Option<Instant>,
     /// Why the last write-back failed, until one succeeds.
     flush_trouble: Option<FsError>,
     /// How far the check under way is.
@@ -125,6 +133,9 @@ impl Client {
             served: 0,
             dirty: 0,
             used: Pair::default(),
+            reserved: 0,
+            limit: Limit::default(),
+            full_since: None,
             flush_trouble: None,
             check_progress: None,
             config,
@@ -226,7 +237,7 @@ impl Client {
             }
             Operation::ReleaseDir { handle, .. } => self.releasedir(id, handle),
             Operation::FsyncDir { handle, .. } => self.fsyncdir(id, handle),
-            Operation::StatFs { .. } => self.statfs(mounted, id),
+            Operation::StatFs { .. } => self.statfs(id),
             op @ Operation::TmpFile { .. } => self.tmpfile(mounted, id, Request { caller, op }),
             Operation::GetXattr { ino, name, room } => {
                 self.getxattr(mounted, id, (ino, name, room));

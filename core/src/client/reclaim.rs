@@ -114,6 +114,9 @@ impl Client {
     /// What had the queue to itself is done: the next one, or the checks that wait for the last.
     pub(super) fn reclaim_turn_over(&mut self) {
         self.reclaim.busy = false;
+        if self.full_since.is_some() {
+            self.unpark();
+        }
         self.reclaim_next();
         if !self.reclaim.busy {
             for (id, options) in core::mem::take(&mut self.reclaim.checks) {

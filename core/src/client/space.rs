@@ -6,6 +6,7 @@ use super::{Client, Mounted};
 use crate::data::page_io::{failure, page};
 use crate::error::{FsError, FsResult};
 use crate::id::{Handle, Ino, RequestId};
+use crate::limits::COPY_MAX;
 use crate::meta::ops::copy_range::{Copied, CopyRange, copy_range};
 use crate::meta::ops::fallocate::{Mode, fallocate, range};
 use crate::meta::ops::load::regions;
@@ -40,7 +41,11 @@ impl Client {
         if mounted.volume.planted(crate::canary::Canary::OvertakenPunch) {
             waits = false;
         }
-        if !self.begin_exclusive(&[ino], id, Request { caller, op }) {
+        let request = Request { caller, op };
+        if !mode.erases && !self.fits(self.fresh_at_most(ino, &range)) {
+            return self.full(id, request);
+        }
+        if !self.begin_exclusive(&[ino], id, request) {
             return;
         }
         let (modified, sheds) = self.modifies(ino, caller);
@@ -85,9 +90,16 @@ impl Client {
         if let Err(error) = handles.and_then(|_| self.inodes.handle(to_ino, to_handle)) {
             return self.fail(id, error);
         }
-        if !self.begin_exclusive(&[ino, to_ino], id, Request { caller, op }) {
+        let request = Request { caller, op };
+        let fresh =
+            self.fresh_of_copy(&CopyRange { from: ino, offset, to: to_ino, to_offset, len });
+        if !self.fits(fresh) {
+            return self.full(id, request);
+        }
+        if !self.begin_exclusive(&[ino, to_ino], id, request) {
             return;
         }
+        self.reserved += fresh;
         let copy = CopyRange { from: ino, offset, to: to_ino, to_offset, len };
         let (modified, sheds) = self.modifies(to_ino, caller);
         self.spawn(id, move |cx| async move {
@@ -103,6 +115,7 @@ impl Client {
             };
             done(move |client| {
                 client.note(point);
+                client.reserved -= fresh;
                 match result {
                     Ok(Copied { len, target }) => {
                         if let Some(patched) = target {
@@ -197,6 +210,26 @@ impl Client {
         // Where others write, too, memory may be behind.
         let file = self.inodes.file(ino).filter(|_| self.config.kv.sole)?;
         file.visible(generation, range)
+    }
+
+    /// How many bytes of a range may become visible: what is not known to be there already.
+    fn fresh_at_most(&self, ino: Ino, range: &Range<u64>) -> u64 {
+        let known = self.inodes.file(ino).and_then(|file| {
+            let generation = file.committed()?.generation;
+            self.known_visible(ino, generation, range.clone())
+        });
+        range.end - range.start - known.unwrap_or(0)
+    }
+
+    fn fresh_of_copy(&self, copy: &CopyRange) -> u64 {
+        let size = self.inodes.file(copy.from).and_then(|file| file.size()).unwrap_or(u64::MAX);
+        let len = copy.len.min(COPY_MAX).min(size.saturating_sub(copy.offset));
+        match copy.to_offset.checked_add(len) {
+            Some(end) if self.limit.bytes.is_some() => {
+                self.fresh_at_most(copy.to, &(copy.to_offset..end))
+            }
+            _ => 0,
+        }
     }
 
     /// Takes inodes for a change that reads and writes must not overlap. False: the request waits for

@@ -19,6 +19,8 @@ pub(super) enum Timer {
     Wake(TaskId),
     /// When buffered writes may have reached their age.
     FlushAged,
+    /// When requests that wait for room look again.
+    Room,
     /// When commits that nobody asked to be durable have reached their age.
     SyncAged,
 }
@@ -47,7 +49,7 @@ impl Timers {
         match timer {
             Timer::FlushAged => self.flush = false,
             Timer::SyncAged => self.sync = false,
-            Timer::Wake(_) => {}
+            Timer::Wake(_) | Timer::Room => {}
         }
         Some(timer)
     }
@@ -63,8 +65,13 @@ impl Client {
         match timer {
             Timer::Wake(task) => self.tasks.tell(task, Told::Done),
             Timer::FlushAged => self.flush_aged(),
+            Timer::Room => self.unpark(),
             Timer::SyncAged => self.sync_aged(),
         }
+    }
+
+    pub(super) fn arm(&mut self, after: Duration, timer: Timer) {
+        self.timers.arm(self.now.mono.after(after), timer);
     }
 
     pub(super) fn sleep_task(&mut self, task: TaskId, delay: Duration) {

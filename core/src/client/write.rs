@@ -41,6 +41,14 @@ impl Client {
         if !self.has_room(ino, len) {
             return self.wait_for_room(ino, id, request);
         }
+        let range = offset..offset + len;
+        let Some(fresh) = self.fresh(&mounted, ino, &range, || (id, request.clone())) else {
+            return;
+        };
+        if !self.fits(fresh) {
+            return self.full(id, request);
+        }
+        self.reserve(ino, fresh);
         let now = self.now;
         let Some(inode) = self.inodes.get_mut(ino) else { return };
         inode.atime_due = true;
@@ -58,7 +66,7 @@ impl Client {
         self.inodes.mark_dirty(ino, true);
         self.reply(id, Reply::Written(len as u32), Point::Step);
         self.arm_flush();
-        self.load_under(mounted, ino, offset..offset + len);
+        self.load_under(mounted, ino, range);
         if sealed {
             self.advance_flush(ino);
         }

@@ -68,6 +68,11 @@ pub fn usage() -> Key {
     key(&[b"Zu"])
 }
 
+/// What the volume may hold at most.
+pub fn limit() -> Key {
+    key(&[b"Zl"])
+}
+
 /// The next free inode group.
 pub fn groups() -> Key {
     key(&[b"A"])

@@ -5,6 +5,7 @@
 
 use crate::error::{FsError, FsResult};
 use crate::id::{Ino, VolumeId};
+use crate::port::control::Limit;
 use crate::port::kernel::{S_IFDIR, S_IFMT};
 use crate::port::meta_kv::Value;
 use crate::time::WallTime;
@@ -259,6 +260,27 @@ impl Pair {
 /// A u64 value, little-endian.
 pub fn decode_u64(value: &[u8]) -> FsResult<u64> {
     Ok(u64::from_le_bytes(value.try_into().map_err(|_| FsError::Damaged)?))
+}
+
+const LIMIT_VERSION: u8 = 1;
+
+/// Limits of a volume; the largest number stands for none.
+pub fn encode_limit(limit: Limit) -> Value {
+    let mut w = Writer::default();
+    w.u8(LIMIT_VERSION);
+    w.u64(limit.bytes.unwrap_or(u64::MAX));
+    w.u64(limit.inodes.unwrap_or(u64::MAX));
+    w.finish()
+}
+
+/// The inverse of [`encode_limit`].
+pub fn decode_limit(value: &[u8]) -> FsResult<Limit> {
+    let mut r = Reader(value);
+    r.version(LIMIT_VERSION)?;
+    let mut next = || r.u64().map(|n| (n != u64::MAX).then_some(n));
+    let limit = Limit { bytes: next()?, inodes: next()? };
+    r.end()?;
+    Ok(limit)
 }
 
 /// An erased range `lo..hi`.

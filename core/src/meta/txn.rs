@@ -15,6 +15,7 @@ use crate::meta::key;
 use crate::meta::name::Names;
 use crate::meta::record::Pair;
 use crate::port::Point;
+use crate::port::control::Limit;
 use crate::port::meta_kv::{
     AtomicOp, Commit, CommitRequest, Key, KeyRange, KvError, KvReply, KvRequest, KvTraits,
     Mutation, Read, ReadRound, Value, Values, Version,
@@ -37,6 +38,8 @@ pub struct Volume {
     pub incarnation: u32,
     /// What the store promises.
     pub kv: KvTraits,
+    /// What the volume may hold at most.
+    pub limit: Limit,
     /// The session's commits may have unknown outcomes: it has a ledger and a fence to register.
     pub wants_fence: bool,
     /// The session whose ledger and fence the transactions use.

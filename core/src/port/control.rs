@@ -59,6 +59,24 @@ pub struct FormatOptions {
     pub gid: u32,
     /// Permission bits of the root directory.
     pub mode: u32,
+    /// What it may hold at most.
+    pub limit: Limit,
+}
+
+/// What a volume may hold at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// Visible bytes of all files, extended attributes included.
+    pub bytes: Option<u64>,
+    /// Inodes.
+    pub inodes: Option<u64>,
+}
+
+impl Limit {
+    /// These limits, and where there is none those of `other`.
+    pub fn or(self, other: Limit) -> Limit {
+        Limit { bytes: self.bytes.or(other.bytes), inodes: self.inodes.or(other.inodes) }
+    }
 }
 
 /// What a volume record says.
@@ -157,6 +175,8 @@ pub struct Status {
     pub inodes: u64,
     /// Bytes of the volume: what its files occupy.
     pub bytes: u64,
+    /// What the volume may hold at most, on this mount.
+    pub limit: Limit,
     /// Capacity of the page store.
     pub space: Space,
     /// Inodes the kernel knows.

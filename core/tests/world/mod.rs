@@ -8,7 +8,9 @@ use std::ops::Bound;
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::error::FsError;
 use vellum_core::id::{Handle, Ino, RequestId, SegmentId, SessionId, VolumeId};
-use vellum_core::port::control::{Answer, CheckOptions, CheckReport, Control, FormatOptions};
+use vellum_core::port::control::{
+    Answer, CheckOptions, CheckReport, Control, FormatOptions, Limit,
+};
 use vellum_core::port::kernel::*;
 use vellum_core::port::meta_kv::*;
 use vellum_core::port::page_store::*;
@@ -77,6 +79,7 @@ impl World {
             uid: 0,
             gid: 0,
             mode: 0o755,
+            limit: Limit::default(),
         };
         assert!(matches!(world.control(Control::Format(options)), Answer::Formatted(_)));
         assert!(matches!(world.control(Control::Mount), Answer::Mounted(_)));

@@ -1,6 +1,7 @@
 //! `vellum format`: makes a new, empty volume.
 
 use super::options::Options;
+use super::units::parse_size;
 use super::{Exit, Failure, Global, output, volume};
 use crate::fuse::Pending;
 use crate::host::Host;
@@ -8,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use vellum_core::port::control::Control;
+use vellum_core::port::control::{Control, Limit};
 
 /// Arguments of `vellum format`.
 #[derive(Args, Debug)]
@@ -16,6 +17,12 @@ pub(super) struct FormatArgs {
     /// Directory of the volume; missing or empty
     #[arg(value_name = "VOLUME")]
     volume: PathBuf,
+    /// Bytes that its files may hold, such as 10G (no limit but the disk's)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    capacity: Option<u64>,
+    /// Files and directories that it may hold (no limit)
+    #[arg(long, value_name = "NUMBER")]
+    inodes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -37,7 +44,8 @@ pub(super) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Configuration, text));
     }
     let host: Arc<Host<Pending>> = volume.start(&Options::default())?;
-    let formatted = volume::format_machine(&host, &volume);
+    let formatted =
+        volume::format_machine(&host, &volume, Limit { bytes: args.capacity, inodes: args.inodes });
     // Not mounted: there is nothing to flush, the answer ends the machine.
     let _ = host.ask(Control::Unmount).recv();
     host.stop();

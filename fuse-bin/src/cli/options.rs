@@ -5,6 +5,7 @@ use super::{Exit, Failure};
 use std::time::Duration;
 use vellum_core::client::ClientConfig;
 use vellum_core::limits::WRITE_BUFFER_MAX;
+use vellum_core::port::control::Limit;
 
 /// What `-o` may say. `None` leaves the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,7 @@ pub(super) struct Options {
     attr_timeout: Option<Duration>,
     entry_timeout: Option<Duration>,
     negative_timeout: Option<Duration>,
+    limit: Limit,
     dirty_max: Option<u64>,
     flush_after: Option<Duration>,
     sync_after: Option<Duration>,
@@ -39,6 +41,7 @@ impl Default for Options {
             attr_timeout: None,
             entry_timeout: None,
             negative_timeout: None,
+            limit: Limit::default(),
             dirty_max: None,
             flush_after: None,
             sync_after: None,
@@ -70,6 +73,8 @@ const NAMES: &[&str] = &[
     "attr_timeout",
     "entry_timeout",
     "negative_timeout",
+    "capacity",
+    "inodes",
     "dirty_max",
     "flush_after",
     "sync_after",
@@ -143,6 +148,8 @@ impl Options {
             "negative_timeout" => self.negative_timeout = duration()?,
             "flush_after" => self.flush_after = duration()?,
             "sync_after" => self.sync_after = duration()?,
+            "capacity" => self.limit.bytes = Some(bound(value, parse_size).map_err(with_key)?),
+            "inodes" => self.limit.inodes = Some(bound(value, parse_count).map_err(with_key)?),
             "read_ahead" => self.read_ahead = Some(size()?),
             "dirty_max" => {
                 let bytes = size()?;
@@ -172,10 +179,20 @@ impl Options {
         over(&mut config.attr_valid, self.attr_timeout);
         over(&mut config.entry_valid, self.entry_timeout);
         over(&mut config.negative_valid, self.negative_timeout);
+        config.limit = self.limit;
         over(&mut config.dirty_max, self.dirty_max);
         over(&mut config.flush_after, self.flush_after);
         over(&mut config.sync_after, self.sync_after);
     }
+}
+
+/// A limit; `none` lifts the one that the volume has.
+fn bound(value: &str, parse: impl Fn(&str) -> Result<u64, String>) -> Result<u64, String> {
+    if value == "none" { Ok(u64::MAX) } else { parse(value) }
+}
+
+fn parse_count(value: &str) -> Result<u64, String> {
+    value.parse().map_err(|_| format!("`{value}` is no number"))
 }
 
 /// Splits at commas; `\,` is a comma that belongs to a value.

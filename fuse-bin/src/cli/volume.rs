@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::error::FsError;
-use vellum_core::port::control::{Answer, Control, FormatOptions, VolumeInfo};
+use vellum_core::port::control::{Answer, Control, FormatOptions, Limit, VolumeInfo};
 use vellum_drivers::embedded::EngineOpenError;
 use vellum_drivers::volume::{fresh_hash_key, fresh_session};
 use vellum_drivers::{LocalVolume, OpenMode, VolumeError};
@@ -136,12 +136,12 @@ pub(super) fn mount_machine<R: Respond>(
     volume: &Volume,
 ) -> Result<VolumeInfo, Failure> {
     if volume.is_new {
-        format_machine(host, volume)?;
+        format_machine(host, volume, Limit::default())?;
     }
     match host.ask(Control::Mount).recv() {
         // Nothing was ever stored: the machine that made the directory did not get to the record.
         Ok(Answer::NotFormatted) if volume.local.pages.list(None, 1).is_empty() => {
-            format_machine(host, volume)?;
+            format_machine(host, volume, Limit::default())?;
             look_at(host, volume)
         }
         answer => mounted(answer.ok(), volume),
@@ -180,6 +180,7 @@ fn mounted(answer: Option<Answer>, volume: &Volume) -> Result<VolumeInfo, Failur
 pub(super) fn format_machine<R: Respond>(
     host: &Host<R>,
     volume: &Volume,
+    limit: Limit,
 ) -> Result<VolumeInfo, Failure> {
     let options = FormatOptions {
         volume: volume.local.id,
@@ -188,6 +189,7 @@ pub(super) fn format_machine<R: Respond>(
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
         mode: 0o755,
+        limit,
     };
     match host.ask(Control::Format(options)).recv() {
         Ok(Answer::Formatted(info) | Answer::AlreadyFormatted(info)) => Ok(info),

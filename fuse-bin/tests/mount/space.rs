@@ -1,6 +1,6 @@
 //! Space: allocation, holes, shared bytes, and what stat says of them.
 
-use crate::harness::{Expect, Mounted, fails, pattern, sh};
+use crate::harness::{Daemon, Expect, Mounted, Volume, fails, pattern, sh};
 use rustix::fs::{FallocateFlags as Flags, SeekFrom, copy_file_range, fallocate, seek};
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -255,4 +255,51 @@ fn segments(m: &Mounted, name: &str) -> Vec<String> {
     let found: Vec<String> = lines.collect();
     assert!(!found.is_empty(), "no segments in {info}");
     found
+}
+
+// [S-CAPACITY-1] [S-CAPACITY-2] [S-CAPACITY-4] [S-STATFS-1]
+#[test]
+fn a_volume_holds_no_more_than_its_capacity() {
+    let Some(volume) = Volume::for_daemon() else { return };
+    volume.vellum(&["format", "--capacity", "20M", "--inodes", "10"]).arg(volume.path()).succeeds();
+    let daemon = volume.mount(&[]);
+    let mnt = volume.mnt();
+    let free = || {
+        let s = rustix::fs::statvfs(&mnt).expect("statvfs");
+        (s.f_blocks * s.f_frsize, s.f_bavail * s.f_frsize, s.f_files - s.f_ffree)
+    };
+    assert_eq!(free(), (20 * MIB, 20 * MIB, 1));
+    let file = File::create(mnt.join("a")).expect("create");
+    for at in 0..20 {
+        file.write_all_at(&pattern(1, at * MIB, 1 << 20), at * MIB).expect("it fits");
+    }
+    assert_eq!(free(), (20 * MIB, 0, 2));
+    fails(file.write_at(b"x", 20 * MIB), Errno::NOSPC);
+    fails(File::create(mnt.join("b")).expect("create").write_at(b"x", 0), Errno::NOSPC);
+    file.write_all_at(&pattern(2, 0, 1 << 20), 0).expect("over what is there");
+    file.sync_all().expect("what was accepted fits");
+    assert_eq!(free(), (20 * MIB, 0, 3));
+    for n in 0..7 {
+        File::create(mnt.join(format!("{n}"))).expect("create");
+    }
+    fails(File::create(mnt.join("x")), Errno::NOSPC);
+    // The next write finds room at once.
+    drop(file);
+    fs::remove_file(mnt.join("a")).expect("unlink");
+    let file = File::create(mnt.join("c")).expect("create");
+    file.write_all_at(&pattern(3, 0, 10 << 20), 0).expect("there is room again");
+    file.sync_all().expect("fsync");
+    assert!(fs::read(mnt.join("c")).expect("read") == pattern(3, 0, 10 << 20));
+    drop(file);
+    umount(&volume, daemon);
+    let daemon = volume.mount(&["-o", "capacity=11M"]);
+    assert_eq!(free(), (11 * MIB, MIB, 10));
+    umount(&volume, daemon);
+    volume.is_sound();
+}
+
+fn umount(volume: &Volume, daemon: Daemon) {
+    volume.vellum(&["umount"]).arg(volume.mnt()).succeeds();
+    let (status, log) = daemon.ended();
+    assert!(status.success(), "the daemon ended with {status}:\n{log}");
 }

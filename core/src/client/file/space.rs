@@ -86,6 +86,24 @@ impl FileState {
         (!loading).then(|| committed.bytes.max(0) as u64 + fresh)
     }
 
+    /// How many bytes of a range are neither committed nor buffered.
+    pub(in crate::client) fn fresh(&mut self, range: &Range<u64>) -> Result<u64, Missing> {
+        if self.committed().is_none() {
+            return Err(Missing::Attrs);
+        }
+        if let Some((region, begin)) = self.missing_region(range) {
+            return Err(Missing::Region(region, begin));
+        }
+        let Some(committed) = self.committed() else { return Err(Missing::Attrs) };
+        let mut fresh = 0;
+        self.buffer.visit(range.clone(), |part, buffered| {
+            if buffered.is_none() {
+                fresh += part.end - part.start - committed.covered(part);
+            }
+        });
+        Ok(fresh)
+    }
+
     /// Begins listing the regions; false if that is under way.
     pub(in crate::client) fn begin_listing(&mut self) -> bool {
         !core::mem::replace(&mut self.listing, true)

@@ -4,6 +4,7 @@
 //! when their names share a hash.
 
 use super::bucket::Bucket;
+use super::volume::check_inodes;
 use super::xattr::{self, ACCESS_ACL, DEFAULT_ACL};
 use super::{child, ino_value, live_dir_core, touch_dir, u64_value};
 use crate::error::{FsError, FsResult};
@@ -72,6 +73,7 @@ pub async fn create(txn: &mut Txn<'_>, new: &Create) -> FsResult<Created> {
         return Ok(Created::Found(taken.ino));
     }
     let cookie = bucket.vacancy(None)?;
+    check_inodes(txn).await?;
 
     let attrs = born(txn, new, &dir, cookie).await?;
     let dentry = Dentry { ino: new.ino, kind: attrs.core.kind(), name: new.name.clone() };

@@ -4,9 +4,9 @@ use super::{ino_value, volume::Found};
 use crate::error::FsResult;
 use crate::id::Ino;
 use crate::meta::key::{self, tag};
-use crate::meta::record::{Core, FORMAT, Pair, VolumeRecord};
+use crate::meta::record::{Core, FORMAT, Pair, VolumeRecord, encode_limit};
 use crate::meta::txn::Txn;
-use crate::port::control::FormatOptions;
+use crate::port::control::{FormatOptions, Limit};
 use crate::port::kernel::S_IFDIR;
 use crate::time::WallTime;
 
@@ -43,6 +43,9 @@ pub async fn format(
         home_cookie: 0,
     };
     txn.set(key::volume(), record.encode());
+    if options.limit != Limit::default() {
+        txn.set(key::limit(), encode_limit(options.limit));
+    }
     txn.set(key::inode(Ino::ROOT, tag::CORE), root.encode());
     txn.set(key::inode(Ino::ROOT, tag::PARENT), ino_value(Ino::ROOT));
     txn.charge(Pair { hi: 1, lo: 0 });

@@ -1,6 +1,7 @@
 //! tmpfile: a file without a name, which waits for reclaim from its birth; `link` may give it one.
 
 use super::create::{Create, born};
+use super::volume::check_inodes;
 use super::{condemn, live_dir_core};
 use crate::error::FsResult;
 use crate::meta::attrs::Attrs;
@@ -16,6 +17,7 @@ use crate::meta::txn::{Txn, one, value};
 pub async fn tmpfile(txn: &mut Txn<'_>, new: &Create, nameable: bool) -> FsResult<Attrs> {
     let [dir] = txn.read([one(key::inode(new.dir, tag::CORE))]).await?;
     let dir = live_dir_core(value(dir))?;
+    check_inodes(txn).await?;
     let mut attrs = born(txn, new, &dir, 0).await?;
     attrs.core.nlink = 0;
     attrs.core.put(flag::NAMEABLE, nameable);

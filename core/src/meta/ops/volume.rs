@@ -2,8 +2,9 @@
 
 use crate::error::{FsError, FsResult};
 use crate::meta::key;
-use crate::meta::record::{FORMAT, Pair, VolumeRecord};
+use crate::meta::record::{FORMAT, Pair, VolumeRecord, decode_limit};
 use crate::meta::txn::{Txn, one, value};
+use crate::port::control::Limit;
 use bytes::Bytes;
 
 /// What a store holds.
@@ -31,6 +32,19 @@ pub async fn find(txn: &mut Txn<'_>) -> FsResult<Found> {
 /// Registers the session: its fence exists until somebody declares it dead.
 pub fn register(txn: &mut Txn<'_>) {
     txn.set(key::fence(txn.volume.session), Bytes::from_static(b"1"));
+}
+
+/// What the volume may hold at most.
+pub async fn limit(txn: &mut Txn<'_>) -> FsResult<Limit> {
+    let [limit] = txn.read([one(key::limit()).snapshot()]).await?;
+    value(limit).map_or(Ok(Limit::default()), |v| decode_limit(&v))
+}
+
+/// Whether there may be one more inode. What others make at the same moment is not seen.
+pub async fn check_inodes(txn: &mut Txn<'_>) -> FsResult<()> {
+    let Some(most) = txn.volume.limit.inodes else { return Ok(()) };
+    let used = usage(txn).await?.hi.max(0) as u64;
+    if used < most { Ok(()) } else { Err(FsError::NoSpace) }
 }
 
 /// Inodes (hi) and bytes (lo) in use.
