@@ -254,6 +254,11 @@ pub fn garbage(ino: Ino, generation: u64) -> Key {
     key(&[b"G", &ino.0.to_be_bytes(), &generation.to_be_bytes()])
 }
 
+/// The queue's entries of data generations that were cut off an inode.
+pub fn older_garbage(ino: Ino) -> KeyRange {
+    KeyRange { begin: garbage(ino, 0), end: garbage(ino, u64::MAX) }
+}
+
 /// Everything that waits for reclaim, after an entry.
 pub fn all_garbage() -> KeyRange {
     KeyRange::prefix(key(&[b"G"]))

@@ -17,7 +17,7 @@ const MARK: &str = "mark";
 /// File of the engine in its directory.
 const FILE: &str = "meta.redb";
 /// Memory for pages of the engine.
-const CACHE_BYTES: usize = 64 << 20;
+const CACHE_BYTES: usize = 128 << 20;
 /// A batch is refused unless so many bytes are free beside what it can take: an engine that runs out
 /// of space in the middle of a batch must be reopened.
 const RESERVE_BYTES: u64 = 32 << 20;

@@ -16,6 +16,8 @@ use crate::port::meta_kv::{Key, Value};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+/// An inode with fewer keys is removed key by key.
+const SMALL_ROWS: u32 = 32;
 /// Rows of a log that one step removes.
 const STEP_ROWS: u32 = 256;
 
@@ -44,6 +46,11 @@ pub async fn queue(
 
 /// Takes one step on an entry of the queue.
 pub async fn reclaim(txn: &mut Txn<'_>, ino: Ino, generation: u64) -> FsResult<Step> {
+    if generation == WHOLE
+        && let Some(step) = reclaim_small(txn, ino).await?
+    {
+        return Ok(step);
+    }
     let log =
         if generation == WHOLE { key::log_all(ino) } else { key::log_generation(ino, generation) };
     let [entry, core, usage, xattrs, packs] = txn
@@ -75,6 +82,54 @@ pub async fn reclaim(txn: &mut Txn<'_>, ino: Ino, generation: u64) -> FsResult<S
         finish(txn, ino, generation, Pair { hi: i64::from(core.is_some()), lo: bytes });
     }
     Ok(Step { finished: !full, dead })
+}
+
+/// Removes an inode of few keys, which most are, in one round and key by key: clears of ranges would stay
+/// in the way of every later read. `None` when it has more.
+async fn reclaim_small(txn: &mut Txn<'_>, ino: Ino) -> FsResult<Option<Step>> {
+    let [entry, found, older] = txn
+        .read([
+            one(key::garbage(ino, WHOLE)),
+            rows(key::whole_inode(ino), SMALL_ROWS),
+            rows(key::older_garbage(ino), 1),
+        ])
+        .await?;
+    if value(entry).is_none() {
+        return Ok(Some(Step { finished: true, ..Step::default() }));
+    }
+    let found = list(found);
+    if found.len() >= SMALL_ROWS as usize || !list(older).is_empty() {
+        return Ok(None);
+    }
+    let (mut counted, mut packs) = (Pair::default(), Vec::new());
+    for (key, value) in &found {
+        match key::parse_inode(key).ok_or(FsError::Damaged)?.1 {
+            tag::CORE => {
+                let core = Core::decode(value)?;
+                assert!(core.nlink == 0, "reclaim of an inode that has a name");
+                counted.hi = 1;
+            }
+            tag::USAGE => counted.lo += Pair::decode(value)?.lo,
+            tag::XATTRS => {
+                let xattrs = decode_counted(Some(value.clone()))?;
+                counted.lo += xattrs.hi + xattrs.lo;
+            }
+            tag::LOG => packs.push((key.clone(), value.clone())),
+            _ => {}
+        }
+    }
+    let dead = free(txn, &packs).await?;
+    for (key, _) in found {
+        #[cfg(feature = "canary")]
+        if txn.volume.planted(crate::canary::Canary::KeptXattrs) && key::xattrs(ino).contains(&key)
+        {
+            continue;
+        }
+        txn.clear(key);
+    }
+    txn.charge(Pair { hi: -counted.hi, lo: -counted.lo });
+    txn.clear(key::garbage(ino, WHOLE));
+    Ok(Some(Step { finished: true, dead }))
 }
 
 /// Takes the live bytes of the packs' extents from their segments. A segment that has none left is
@@ -133,10 +188,7 @@ fn finish(txn: &mut Txn<'_>, ino: Ino, generation: u64, counted: Pair) {
         txn.clear_range(key::whole_inode(ino));
         txn.charge(Pair { hi: -counted.hi, lo: -counted.lo });
         // Generations that were cut off earlier went with the rest.
-        let mut older = key::all_garbage();
-        older.begin = key::garbage(ino, 0);
-        older.end = key::garbage(ino, WHOLE);
-        txn.clear_range(older);
+        txn.clear_range(key::older_garbage(ino));
     } else {
         txn.clear_range(key::erases(ino, generation));
     }
