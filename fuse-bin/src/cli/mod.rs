@@ -13,6 +13,7 @@ mod info;
 mod logging;
 mod man;
 mod mount;
+mod option_names;
 mod options;
 mod output;
 mod preflight;

@@ -2,13 +2,14 @@
 
 use super::daemon::{self, Launched};
 use super::options::Options;
-use super::{Exit, Failure, Global, logging, output, preflight, serve, volume};
+use super::{Exit, Failure, Global, logging, option_names, output, preflight, serve, volume};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 
 /// Arguments of `vellum mount`.
 #[derive(Args, Clone, Debug, Default)]
+#[command(after_help = option_names::help())]
 pub(super) struct MountArgs {
     /// Mount options, repeated or in comma lists
     #[arg(short = 'o', value_name = "OPT[=VALUE],..")]

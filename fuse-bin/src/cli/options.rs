@@ -1,7 +1,7 @@
 //! Mount options: `-o key,key=value`, repeated or in comma lists.
 
 use super::units::{parse_duration, parse_size};
-use super::{Exit, Failure};
+use super::{Exit, Failure, option_names};
 use std::time::Duration;
 use vellum_core::client::ClientConfig;
 use vellum_core::limits::WRITE_BUFFER_MAX;
@@ -50,37 +50,6 @@ impl Default for Options {
         }
     }
 }
-
-/// Every option, for suggestions.
-const NAMES: &[&str] = &[
-    "ro",
-    "rw",
-    "noatime",
-    "relatime",
-    "atime",
-    "allow_other",
-    "noallow_other",
-    "suid",
-    "nosuid",
-    "dev",
-    "nodev",
-    "exec",
-    "noexec",
-    "auto_unmount",
-    "noauto_unmount",
-    "async",
-    "defaults",
-    "attr_timeout",
-    "entry_timeout",
-    "negative_timeout",
-    "capacity",
-    "inodes",
-    "dirty_max",
-    "flush_after",
-    "sync_after",
-    "threads",
-    "read_ahead",
-];
 
 impl Options {
     /// For looking only.
@@ -213,20 +182,15 @@ fn split(list: &str) -> Vec<String> {
 }
 
 fn complain(key: &str, value: Option<&str>) -> String {
-    if NAMES.contains(&key) {
+    if option_names::is_known(key) {
         return match value {
             Some(_) => format!("-o {key} takes no value"),
             None => format!("-o {key} needs a value: -o {key}=..."),
         };
     }
-    let near = NAMES
-        .iter()
-        .map(|name| (strsim::jaro_winkler(name, key), name))
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match near {
-        Some((_, name)) => format!("unknown mount option `{key}`; did you mean `{name}`?"),
-        None => format!("unknown mount option `{key}`; known ones are {}", NAMES.join(", ")),
+    match option_names::nearest(key) {
+        Some(name) => format!("unknown mount option `{key}`; did you mean `{name}`?"),
+        None => format!("unknown mount option `{key}`; known ones are {}", option_names::list()),
     }
 }
 
@@ -279,5 +243,20 @@ mod tests {
     #[test]
     fn an_escaped_comma_belongs_to_the_value() {
         assert_eq!(split(r"a,b=c\,d,e\f"), ["a", "b=c,d", r"e\f"]);
+    }
+
+    #[test]
+    fn every_option_of_the_manual_is_one_and_takes_the_value_that_it_says() {
+        for (name, value, what) in option_names::OPTIONS {
+            assert!(!what.is_empty() && option_names::help().contains(what));
+            let example = match *value {
+                "" => (*name).to_owned(),
+                "SIZE" => format!("{name}=64M"),
+                "DURATION" => format!("{name}=2s"),
+                "NUMBER" => format!("{name}=8"),
+                other => panic!("{name} takes {other}?"),
+            };
+            parse(&[&example]).unwrap_or_else(|error| panic!("{example}: {error}"));
+        }
     }
 }
