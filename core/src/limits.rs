@@ -50,6 +50,9 @@ pub const TRANSACTION_MAX: usize = 10_000_000;
 /// Size at which a flush is cut into successive transactions.
 pub const FLUSH_TRANSACTION_MAX: usize = 512 << 10;
 
+/// The end of the disk that is left to metadata: so much, of a small disk an eighth.
+pub const DISK_RESERVE_MAX: u64 = 64 << 20;
+
 /// Most bytes that one copy_file_range covers; the caller asks for the rest.
 pub const COPY_MAX: u64 = 1 << 30;
 /// Most extents of one copy.

@@ -13,12 +13,12 @@ use crate::data::write_buffer::{LogExtentPlace, SubBufferId};
 use crate::data::write_log::LogExtent;
 use crate::error::{FsError, FsResult};
 use crate::id::{Ino, SegmentId};
-use crate::limits::LOG_BYTES_MAX;
+use crate::limits::{DISK_RESERVE_MAX, LOG_BYTES_MAX};
 use crate::meta::ops::flush::{Flush, Flushed, flush};
 use crate::meta::txn::{Volume, transact};
-use crate::port::page_store::{PageRequest, SegmentDraft};
+use crate::port::page_store::{PageReply, PageRequest, SegmentDraft};
 use crate::port::{Point, Severity};
-use crate::task::Told;
+use crate::task::{Cx, Told};
 use alloc::format;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -114,10 +114,11 @@ impl Client {
         file.pipeline.push_back(Stage { id, step });
         self.segments += 1;
         self.spawn_own(move |cx| async move {
-            let result = page(&cx, PageRequest::Append(draft)).await;
-            done(move |client| {
-                client.appended(ino, id, (segment, len), result.map(|_| ()).map_err(FsError::from))
-            })
+            let result = match leaves_reserve(&cx, len).await {
+                Ok(()) => page(&cx, PageRequest::Append(draft)).await.map_err(FsError::from),
+                Err(error) => Err(error),
+            };
+            done(move |client| client.appended(ino, id, (segment, len), result.map(|_| ())))
         });
     }
 
@@ -296,6 +297,20 @@ impl Client {
         self.unpark_inode(ino);
         self.unpark();
         self.let_go(ino);
+    }
+}
+
+/// Whether a segment leaves the last of the disk to metadata. Without it a full disk would stay full: what
+/// is removed gives its space back once the removal is durable, and that takes space.
+async fn leaves_reserve(cx: &Cx, len: u32) -> FsResult<()> {
+    match page(cx, PageRequest::Space).await {
+        Ok(PageReply::Space(space)) => {
+            let reserve = DISK_RESERVE_MAX.min(space.total / 8);
+            let left = space.free.checked_sub(u64::from(len));
+            if left.is_some_and(|left| left >= reserve) { Ok(()) } else { Err(FsError::NoSpace) }
+        }
+        Ok(_) => Err(FsError::Damaged),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Space: allocation, holes, shared bytes, and what stat says of them.
 
-use crate::harness::{Daemon, Expect, Mounted, Volume, fails, pattern, sh};
+use crate::harness::{Daemon, Expect, Mounted, Volume, fails, pattern, sh, wait_until};
 use rustix::fs::{FallocateFlags as Flags, SeekFrom, copy_file_range, fallocate, seek};
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -296,6 +296,75 @@ fn a_volume_holds_no_more_than_its_capacity() {
     assert_eq!(free(), (11 * MIB, MIB, 10));
     umount(&volume, daemon);
     volume.is_sound();
+}
+
+// [S-ERROR-3] The disk itself is full: data, then also metadata, has no room.
+#[test]
+fn a_full_disk_is_an_error_and_no_damage() {
+    let Some(volume) = Volume::for_daemon() else { return };
+    let disk = SmallDisk::new(volume.path());
+    volume.format();
+    let daemon = volume.mount(&[]);
+    let mnt = volume.mnt();
+    fs::write(mnt.join("kept"), pattern(9, 0, 3 << 20)).expect("write");
+    File::open(mnt.join("kept")).expect("open").sync_all().expect("fsync");
+    for round in 0..2 {
+        let refused = (0..200).any(|n| {
+            let path = mnt.join(format!("big-{n}"));
+            let file = match File::create(&path) {
+                Ok(file) => file,
+                Err(error) => return error.raw_os_error() == Some(28),
+            };
+            let full = |error: std::io::Error| {
+                assert_eq!(error.raw_os_error(), Some(28), "{error}");
+                true
+            };
+            let bytes = pattern(n as u64, 0, 1 << 20);
+            file.write_all_at(&bytes, 0).map_or_else(full, |()| file.sync_all().is_err_and(full))
+        });
+        assert!(refused, "nobody said that the disk is full");
+        assert!(fs::read(mnt.join("kept")).expect("read") == pattern(9, 0, 3 << 20));
+        // Names still go, and with them the data.
+        for entry in fs::read_dir(&mnt).expect("list").map(|e| e.expect("entry").path()) {
+            if entry.file_name().is_some_and(|name| name != "kept") {
+                fs::remove_file(&entry).expect("unlink");
+            }
+        }
+        let path = mnt.join(format!("after-{round}"));
+        let bytes = pattern(5, 0, 5 << 20);
+        wait_until("there is room again", || {
+            let _ = fs::remove_file(&path);
+            let Ok(file) = File::create(&path) else { return false };
+            file.write_all_at(&bytes, 0).is_ok() && file.sync_all().is_ok()
+        });
+        assert!(fs::read(&path).expect("read") == bytes);
+    }
+    umount(&volume, daemon);
+    volume.is_sound();
+    let daemon = volume.mount(&[]);
+    assert!(fs::read(mnt.join("kept")).expect("read") == pattern(9, 0, 3 << 20));
+    umount(&volume, daemon);
+    drop(disk);
+}
+
+/// A tmpfs of 64 MiB at a path, unmounted when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn new(path: std::path::PathBuf) -> SmallDisk {
+        fs::create_dir(&path).expect("create");
+        Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m", "small"])
+            .arg(&path)
+            .succeeds();
+        SmallDisk(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
 }
 
 fn umount(volume: &Volume, daemon: Daemon) {
