@@ -63,7 +63,10 @@ impl Target {
             Some(binary) => {
                 let binary =
                     fs::canonicalize(binary).with_context(|| format!("{}", binary.display()))?;
-                let options = format!("source={},cache=always,xattr,allow_other,default_permissions", source.display());
+                let options = format!(
+                    "source={},cache=always,xattr,allow_other,default_permissions",
+                    source.display()
+                );
                 let start = move || {
                     let mut command = Command::new(&binary);
                     command.args(["-f", "-o", &options]).arg(&mnt);

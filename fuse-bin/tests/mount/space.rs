@@ -372,3 +372,50 @@ fn umount(volume: &Volume, daemon: Daemon) {
     let (status, log) = daemon.ended();
     assert!(status.success(), "the daemon ended with {status}:\n{log}");
 }
+
+// [S-MEMORY-1]
+#[test]
+fn a_flood_of_writes_stays_within_its_memory() {
+    const QUOTA: u64 = 32 << 20;
+    let Some(volume) = Volume::for_daemon() else { return };
+    volume.format();
+    let daemon = volume.mount(&["-o", "dirty_max=32M"]);
+    let mnt = volume.mnt();
+    let mut most = 0;
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4u64)
+            .map(|n| {
+                let path = mnt.join(format!("{n}"));
+                scope.spawn(move || {
+                    let file = File::create(path).expect("create");
+                    for at in 0..80 {
+                        let bytes = pattern(n, at * MIB, 1 << 20);
+                        file.write_all_at(&bytes, at * MIB).expect("write");
+                    }
+                })
+            })
+            .collect();
+        while writers.iter().any(|writer| !writer.is_finished()) {
+            most = most.max(number(&status(&volume), "dirty_bytes"));
+        }
+    });
+    assert!(most > 0 && most <= QUOTA, "{most} bytes were buffered at once");
+    let pid = number(&status(&volume), "pid");
+    let memory = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon's status");
+    let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    // The quota, the payload of requests under way, the store's caches and the program.
+    assert!(peak < 400 << 10, "the daemon had {peak} KiB at its peak");
+    umount(&volume, daemon);
+}
+
+fn status(volume: &Volume) -> String {
+    volume.vellum(&["status", "--json"]).arg(volume.mnt()).succeeds()
+}
+
+/// A number in JSON.
+fn number(json: &str, name: &str) -> u64 {
+    let (_, rest) = json.split_once(&format!("\"{name}\":")).expect("there is such a field");
+    let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("a number")
+}
