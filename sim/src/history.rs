@@ -94,6 +94,14 @@ impl CommitOrder {
     }
 }
 
+impl Epoch {
+    /// Takes back what was inferred: these requests were never answered.
+    pub fn forget_inferred(&mut self, unanswered: &[Unanswered]) {
+        self.records.retain(|record| !record.inferred);
+        self.unanswered = unanswered.to_vec();
+    }
+}
+
 /// One life of a mount: from a known state to a crash, an unmount or the end.
 #[derive(Debug, Default)]
 pub struct Epoch {

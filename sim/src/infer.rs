@@ -19,29 +19,32 @@ use crate::world::{Failure, Outcome};
 const DEPTH: usize = 4;
 
 impl Judge {
-    /// [`Judge::judge`] of a life; unanswered changes that explain what others saw become records.
+    /// [`Judge::judge`] of a life; unanswered changes that explain what others saw become records. Of
+    /// several explanations the first is taken, after so many that are left out.
     ///
     /// # Errors
-    /// The first answer that nothing explains.
+    /// The first answer that nothing (else) explains.
     pub fn judge_life(
         &mut self,
         epoch: &mut Epoch,
         order: &CommitOrder,
         mercy: Mercy,
+        mut left_out: usize,
     ) -> Outcome<Timeline> {
         self.lost_reads = lost_reads(epoch);
         self.lost_writes = lost_writes(epoch);
         let mut attempt = self.clone();
         let first = match attempt.judge(&epoch.records, order, mercy) {
-            Ok(timeline) => {
+            Ok(timeline) if left_out == 0 => {
                 *self = attempt;
                 return Ok(timeline);
             }
+            Ok(_) => return Err(Failure::new("explanation", "there is only one")),
             Err(failure) => failure,
         };
         let mut failure = first.clone();
         for _ in 0..DEPTH {
-            match self.explain_by_one(epoch, order, mercy, &failure) {
+            match self.explain_by_one(epoch, order, mercy, &failure, &mut left_out) {
                 Some(Ok((judge, timeline))) => {
                     *self = judge;
                     return Ok(timeline);
@@ -61,6 +64,7 @@ impl Judge {
         order: &CommitOrder,
         mercy: Mercy,
         failure: &Failure,
+        left_out: &mut usize,
     ) -> Option<Outcome<(Judge, Timeline)>> {
         let mut best: Option<(Failure, Record, usize)> = None;
         for index in 0..epoch.unanswered.len() {
@@ -79,6 +83,7 @@ impl Judge {
                 let result = attempt.judge(&epoch.records, order, mercy);
                 let record = epoch.records.pop().expect("just pushed");
                 match result {
+                    Ok(_) if *left_out > 0 => *left_out -= 1,
                     Ok(timeline) => {
                         epoch.records.push(record);
                         epoch.unanswered.remove(index);

@@ -115,6 +115,9 @@ impl Job {
     }
 }
 
+/// Explanations of one life that are tried.
+const EXPLANATIONS_MAX: usize = 32;
+
 /// A run under way.
 struct Run {
     world: World,
@@ -250,12 +253,29 @@ impl Run {
         let locking = self.world.options.kernel_locks;
         self.world.callers.forget_everything(locking);
         let mut epoch = self.end_epoch();
-        let (start, timeline) = self.judge_life(&mut epoch, &order)?;
+        let (before, unanswered) = (self.judge.clone(), epoch.unanswered.clone());
+        let (start, mut timeline) = self.judge_life(&mut epoch, &order, 0)?;
         self.mount()?;
-        let judge = self.judge.as_mut().expect("set at the first look");
+        let judge = self.judge.as_ref().expect("set at the first look");
         let found = observe(&mut self.world, &[&start, &judge.mirror])?;
         let hull = self.world.clock_hull();
-        judge.recover(start, &epoch, &order, &timeline, end, &found, hull)?;
+        let mut tried = 0;
+        let mut first = None;
+        loop {
+            let judge = self.judge.as_mut().expect("set at the first look");
+            match judge.recover(start.clone(), &epoch, &order, &timeline, end, &found, hull) {
+                Ok(()) => break,
+                Err(failure) => first.get_or_insert(failure),
+            };
+            // What nobody answered may have happened at another moment than the one that was taken first.
+            tried += 1;
+            self.judge = before.clone();
+            epoch.forget_inferred(&unanswered);
+            match self.judge_life(&mut epoch, &order, tried) {
+                Ok((_, other)) if tried <= EXPLANATIONS_MAX => timeline = other,
+                _ => return Err(first.expect("a failure brought us here")),
+            }
+        }
         self.note_walk();
         self.world.armed = true;
         Callers::begin(&mut self.world);
@@ -273,7 +293,7 @@ impl Run {
         }
         let mut epoch = self.end_epoch();
         let order = self.world.order.clone();
-        let (start, timeline) = self.judge_life(&mut epoch, &order)?;
+        let (start, timeline) = self.judge_life(&mut epoch, &order, 0)?;
         self.compare_now(&start, &epoch, &order, &timeline)?;
         if let Some(forget) = self.world.callers.kernel.forget_all() {
             self.world.tell(forget)?;
@@ -341,6 +361,7 @@ impl Run {
         &mut self,
         epoch: &mut Epoch,
         order: &CommitOrder,
+        left_out: usize,
     ) -> Outcome<(Mirror, Timeline)> {
         let mercy = Mercy {
             kernel_locks: self.world.options.kernel_locks,
@@ -350,7 +371,7 @@ impl Run {
         };
         let judge = self.judge.as_mut().expect("set at the first look");
         let start = judge.mirror.clone();
-        let timeline = judge.judge_life(epoch, order, mercy)?;
+        let timeline = judge.judge_life(epoch, order, mercy, left_out)?;
         Ok((start, timeline))
     }
 

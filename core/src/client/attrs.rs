@@ -145,7 +145,7 @@ impl Client {
         let mut attr = attrs.attr(ino);
         let Some(inode) = self.inodes.get(ino) else {
             // It may have been changed, or reclaimed, and forgotten since.
-            return (self.log.forgotten <= seen(point)).then_some(attr);
+            return (self.inodes.forgotten <= seen(point)).then_some(attr);
         };
         if inode.changed > seen(point) {
             return None;

@@ -241,7 +241,7 @@ impl Client {
             self.unreserve(ino, 0);
         }
         if let Some(unlinked) = self.inodes.release_unheld(ino) {
-            self.log.forgotten = self.log.forgotten.max(changed);
+            self.inodes.forgotten = self.inodes.forgotten.max(changed);
             if unlinked {
                 self.reclaim_inode(ino);
             }

@@ -33,6 +33,8 @@ pub(super) struct Inode {
     pub(super) changed: Version,
     /// The next read is due to move its access time.
     pub(super) atime_due: bool,
+    /// What was read before this version may be older than what was forgotten of it.
+    pub(super) since: Version,
     /// What of its core is known.
     pub(super) facts: Option<Facts>,
     /// Changes under way that may give it an extended attribute.
@@ -67,6 +69,8 @@ pub(super) struct OpenFile {
 #[derive(Default)]
 pub(super) struct Inodes {
     table: BTreeMap<Ino, Inode>,
+    /// The newest change of an inode that is not in the table any more, its end included.
+    pub(super) forgotten: Version,
     /// Inodes with buffered writes.
     dirty: BTreeSet<Ino>,
     handles: BTreeMap<Handle, OpenFile>,
@@ -92,7 +96,8 @@ impl Inodes {
 
     /// The inode's entry, made if there is none.
     pub(super) fn enter(&mut self, ino: Ino) -> &mut Inode {
-        self.table.entry(ino).or_default()
+        let since = self.forgotten;
+        self.table.entry(ino).or_insert_with(|| Inode { changed: since, since, ..Inode::default() })
     }
 
     pub(super) fn file(&self, ino: Ino) -> Option<&FileState> {
@@ -204,3 +209,6 @@ impl Inodes {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

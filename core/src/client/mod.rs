@@ -108,8 +108,6 @@ struct Mounted {
 struct CommitLog {
     committed: Version,
     durable: Version,
-    /// The newest change of an inode that is not in the table any more, its end included.
-    forgotten: Version,
     /// A periodic sync is under way.
     syncing: bool,
 }

@@ -20,7 +20,8 @@ impl Client {
     pub(super) fn saw_core(&mut self, ino: Ino, core: &Core, point: Point) {
         let Some(version) = super::attrs::version_of(point) else { return };
         let Some(inode) = self.inodes.get_mut(ino) else { return };
-        if inode.facts.is_none_or(|facts| facts.version <= version) {
+        let newest = inode.facts.map_or(inode.since, |facts| facts.version);
+        if newest <= version {
             inode.facts = Some(Facts { version, mode: core.mode, flags: core.flags });
         }
     }

@@ -99,7 +99,7 @@ impl Client {
     fn reclaimed(&mut self, ino: Ino, reclaimed: Reclaimed) {
         self.note(reclaimed.last);
         if let Point::Commit(commit) = reclaimed.last {
-            self.log.forgotten = self.log.forgotten.max(commit.version);
+            self.inodes.forgotten = self.inodes.forgotten.max(commit.version);
         }
         self.reclaim.leaving.remove(&ino);
         self.reclaim.dead.extend(reclaimed.dead);
