@@ -38,9 +38,15 @@ impl Client {
             return;
         }
         let (volume, now) = (mounted.volume.clone(), self.now.wall);
+        inode.atime_coming = Some(now);
         self.spawn_own(move |cx| async move {
             let (result, point) = transact!(&cx, &volume, |txn| touch(txn, ino, now).await);
             done(move |client| {
+                if let Some(inode) = client.inodes.get_mut(ino)
+                    && inode.atime_coming == Some(now)
+                {
+                    inode.atime_coming = None;
+                }
                 // One that is lost is moved by a later read.
                 if result.is_ok() {
                     client.note(point);

@@ -150,6 +150,11 @@ impl Client {
         if inode.changed > seen(point) {
             return None;
         }
+        if let Some(coming) = inode.atime_coming
+            && attrs.core.ctime < coming
+        {
+            attr.atime = attr.atime.max(coming);
+        }
         if let Some(file) = inode.file.as_deref()
             && !file.buffer.is_empty()
         {

@@ -6,6 +6,7 @@ use crate::error::{FsError, FsResult};
 use crate::id::{Handle, Ino, RequestId};
 use crate::port::kernel::Request;
 use crate::port::meta_kv::Version;
+use crate::time::WallTime;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -33,6 +34,8 @@ pub(super) struct Inode {
     pub(super) changed: Version,
     /// The next read is due to move its access time.
     pub(super) atime_due: bool,
+    /// The access time on its way to the store: shown already, because the kernel keeps what it is told.
+    pub(super) atime_coming: Option<WallTime>,
     /// What was read before this version may be older than what was forgotten of it.
     pub(super) since: Version,
     /// What of its core is known.
