@@ -37,7 +37,7 @@ impl DiskMedium {
         })
     }
 
-    fn name(&self, number: u32) -> String {
+    pub(crate) fn name(&self, number: u32) -> String {
         format!("{number:08x}{}", self.suffix)
     }
 

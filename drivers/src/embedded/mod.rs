@@ -16,7 +16,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread::JoinHandle;
 use vellum_core::local::Shared;
 use vellum_core::local::kv::{
-    Admission, Engine, EngineError, Flush, Store, StoreLimits, SyncStep, log, read,
+    Admission, Engine, EngineError, Flush, Store, StoreLimits, SyncStep, log, log::ReplayError,
+    read,
 };
 use vellum_core::local::medium::MediumError;
 use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, ReadRound, Version};
@@ -74,7 +75,16 @@ impl EmbeddedKv {
         let log_fail = |error| fail(log_error(error));
         let logs = DiskMedium::open(dir, ".log")
             .map_err(|errno| fail(EngineError::Io(errno.raw_os_error())))?;
-        let replayed = log::replay(&logs, durable).map_err(log_fail)?;
+        let replayed = log::replay(&logs, durable).map_err(|error| match error {
+            ReplayError::Medium(error) => log_fail(error),
+            ReplayError::Lost { file, offset } => {
+                let cause = format!(
+                    "byte {offset} of the log {} is damaged, and commits that were durable follow it",
+                    logs.name(file)
+                );
+                EngineOpenError::Damaged { path: dir.to_path_buf(), cause }
+            }
+        })?;
         let start = Store::<RedbSnapshot>::start(replayed);
         let snapshot = engine.apply(&start.batch).map_err(fail)?;
         log::remove_below(&logs, u32::MAX).map_err(log_fail)?;

@@ -7,7 +7,8 @@
 //! Owns: the bytes of records, replay. Never does: decisions about when to write ([`super::Store`]).
 //!
 //! Invariants: commits in a log follow each other without a gap, over all files in the order of their
-//! numbers; replay ends at the first record that is torn or does not follow.
+//! numbers; one record at a time is written, so only the last one can be torn by a crash. A record that
+//! cannot be read with another one behind it was durable once: that is damage, and never passed over.
 
 use super::layer::Layer;
 use crate::local::medium::{File, Medium, MediumError};
@@ -133,8 +134,32 @@ impl Replayed {
     }
 }
 
+/// Why a log cannot be replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplayError {
+    /// A call failed.
+    Medium(MediumError),
+    /// What should be at this place is damaged or missing, and commits that were durable follow it.
+    Lost {
+        /// Number of the file.
+        file: u32,
+        /// Byte in the file.
+        offset: u64,
+    },
+}
+
+impl From<MediumError> for ReplayError {
+    fn from(error: MediumError) -> ReplayError {
+        ReplayError::Medium(error)
+    }
+}
+
 /// Reads every commit above `durable`, which the engine holds.
-pub fn replay<M: Medium>(medium: &M, durable: Version) -> Result<Replayed, MediumError> {
+///
+/// # Errors
+/// [`ReplayError::Lost`] when commits in the middle are gone: those before them would be a state that
+/// was promised to be over.
+pub fn replay<M: Medium>(medium: &M, durable: Version) -> Result<Replayed, ReplayError> {
     let mut numbers = medium.list()?;
     numbers.sort_unstable();
     let next_file = numbers.last().map_or(0, |last| last + 1);
@@ -145,13 +170,34 @@ pub fn replay<M: Medium>(medium: &M, durable: Version) -> Result<Replayed, Mediu
         let mut offset = 0;
         while let Some(record) = read_record(&file, number, offset, len)? {
             if !replayed.take(&record) {
-                return Ok(replayed);
+                return Err(ReplayError::Lost { file: number, offset });
             }
             let end = offset + (HEADER + record.mark.len() + record.body.len()) as u64;
             offset = end.next_multiple_of(ALIGN);
         }
+        if goes_on(&file, number, offset, len, replayed.last())? {
+            return Err(ReplayError::Lost { file: number, offset });
+        }
     }
     Ok(replayed)
+}
+
+/// Whether a record with commits above `last` lies behind one that cannot be read.
+fn goes_on<F: File>(
+    file: &F,
+    number: u32,
+    bad: u64,
+    len: u64,
+    last: Version,
+) -> Result<bool, MediumError> {
+    let mut offset = bad + ALIGN;
+    while offset < len {
+        if read_record(file, number, offset, len)?.is_some_and(|record| record.last > last) {
+            return Ok(true);
+        }
+        offset += ALIGN;
+    }
+    Ok(false)
 }
 
 struct Record {
@@ -162,7 +208,7 @@ struct Record {
 }
 
 impl Replayed {
-    /// Applies what is new in a record; false if it does not follow.
+    /// Applies what is new in a record; false if it does not follow or makes no sense.
     fn take(&mut self, record: &Record) -> bool {
         if record.first.0 > self.layer.last().0 + 1 {
             return false;

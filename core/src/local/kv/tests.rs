@@ -2,6 +2,7 @@
 
 extern crate std;
 
+use super::log::ReplayError;
 use super::*;
 use crate::limits::{KEY_MAX, TRANSACTION_MAX, VALUE_MAX};
 use crate::local::Shared;
@@ -654,7 +655,7 @@ fn every_prefix_of_a_log_replays_to_a_prefix_of_the_commits() {
         ends.push((flush.end(4), flush.last()));
         world.store.borrow_mut().finish_log(flush, 4, Ok(())).unwrap();
     }
-    let (_, file) = world.log_file.clone().unwrap();
+    let (first_file, file) = world.log_file.clone().unwrap();
     let whole = file.read(0, usize::MAX / 2).unwrap();
     for len in 0..=whole.len() {
         file.write(0, &[whole.slice(..len)]).unwrap();
@@ -667,16 +668,21 @@ fn every_prefix_of_a_log_replays_to_a_prefix_of_the_commits() {
             let mut bad = whole.to_vec();
             bad[len] ^= 0x10;
             file.write(0, &[bad.into()]).unwrap();
-            let replayed = log::replay(&world.logs, world.first).unwrap();
-            assert!(replayed.last() <= ends.iter().find(|(end, _)| *end > len as u64).unwrap().1);
-            assert!(ends.iter().any(|(_, last)| *last == replayed.last()), "whole records only");
-            assert!(replayed.last() < ends[4].1, "the damage at {len} was seen");
+            let hit = ends.iter().position(|(end, _)| *end > len as u64).unwrap();
+            match log::replay(&world.logs, world.first) {
+                Ok(replayed) => assert_eq!((hit, replayed.last()), (4, ends[3].1), "a torn end"),
+                Err(error) => {
+                    let offset = ends[hit - 1].0.next_multiple_of(4096);
+                    assert!(hit < 4, "only with something behind it");
+                    assert_eq!(error, ReplayError::Lost { file: first_file, offset });
+                }
+            }
         }
     }
 }
 
 #[test]
-fn a_log_with_a_missing_file_ends_before_the_gap() {
+fn a_log_with_a_missing_file_is_damage() {
     let world = World::new(2);
     let mut log_file = None;
     let mut write = || {
@@ -690,8 +696,10 @@ fn a_log_with_a_missing_file_ends_before_the_gap() {
     assert!(world.store.borrow_mut().begin_flush().is_some());
     let second = write();
     assert_eq!(log::replay(&world.logs, world.first).unwrap().last(), second);
-    world.logs.remove(world.logs.list().unwrap()[0]).unwrap();
-    assert_eq!(log::replay(&world.logs, world.first).unwrap().last(), world.first);
+    let first_file = world.logs.list().unwrap()[0];
+    world.logs.remove(first_file).unwrap();
+    let lost = log::replay(&world.logs, world.first).err();
+    assert_eq!(lost, Some(ReplayError::Lost { file: first_file + 1, offset: 0 }));
     assert_eq!(log::replay(&world.logs, first).unwrap().last(), second, "the engine has the rest");
 }
 
