@@ -191,3 +191,25 @@ fn a_mount_may_set_another_limit() {
     assert_eq!(statfs(&mut w).blocks_free, 0);
     assert_eq!(w.write(f, 0, &[1; 10]), Ok(10));
 }
+
+/// [S-CAPACITY-2] The kernel forgets a removed file a moment after it removed it.
+#[test]
+fn a_creation_waits_for_inodes_that_are_being_removed() {
+    let mut w = limited(None, Some(2));
+    let f = w.create(Ino::ROOT, "a").expect("the root and one");
+    w.close(f).expect("close");
+    w.unlink(Ino::ROOT, "a").expect("unlink");
+    let create = |name: &'static str| Operation::MkDir {
+        parent: Ino::ROOT,
+        name: name.as_bytes().into(),
+        mode: 0o755,
+        umask: 0,
+    };
+    let id = w.send(create("b"));
+    w.wait(100_000_000);
+    assert!(w.reply_to(id).is_none(), "there is hope");
+    w.send(Operation::Forget { nodes: vec![(f.0, 1)] });
+    w.wait(100_000_000);
+    assert!(matches!(w.reply_to(id), Some(Reply::Entry(_))));
+    assert_eq!(w.ask(create("c")).err(), Some(FsError::NoSpace), "no hope");
+}

@@ -124,6 +124,7 @@ impl Client {
                         client.reply(id, Reply::Error(FsError::Exists), point);
                     }
                     Ok(Created::Found(ino)) => client.open_found(mounted, id, ino, (request, then)),
+                    Err(FsError::NoSpace) => client.full(id, request),
                     Err(error) => client.reply(id, Reply::Error(error), point),
                 }
             })
@@ -170,6 +171,7 @@ impl Client {
     }
 
     fn created(&mut self, id: RequestId, ino: Ino, attrs: &Attrs, then: Then, point: Point) {
+        self.full_since = None;
         let entry = self.entry(attrs.attr(ino));
         self.saw_core(ino, &attrs.core, point);
         match then {

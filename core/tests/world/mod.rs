@@ -159,6 +159,11 @@ impl World {
         id
     }
 
+    /// The answer to a request that was sent, if it has one yet.
+    pub(crate) fn reply_to(&mut self, id: RequestId) -> Option<Reply> {
+        self.replies.remove(&id)
+    }
+
     pub(crate) fn ask(&mut self, op: Operation) -> Result<Reply, FsError> {
         let id = self.send(op);
         match self.replies.remove(&id) {
