@@ -38,7 +38,11 @@ pub(super) const OPTIONS: &[(&str, &str, &str)] = &[
     ("entry_timeout", "DURATION", "How long it may trust names (likewise)"),
     ("negative_timeout", "DURATION", "How long it may trust that a name does not exist (likewise)"),
     ("read_ahead", "SIZE", "What the kernel reads ahead"),
-    ("threads", "NUMBER", "Threads that serve requests, 2 to 256 (one for each CPU)"),
+    (
+        "threads",
+        "NUMBER",
+        "Threads that keep the CPUs busy, 2 to 256 (one for each CPU); two more may wait for the disk",
+    ),
     ("async", "", "Nothing; for fstab"),
     ("defaults", "", "Nothing; for fstab"),
 ];
