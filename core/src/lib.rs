@@ -10,6 +10,9 @@
 
 extern crate alloc;
 
+#[macro_use]
+mod planted;
+
 #[cfg(feature = "canary")]
 pub mod canary;
 pub mod check;

@@ -385,13 +385,14 @@ fn a_volume_with_something_of_everything_is_clean() {
     assert_eq!(report.problems, []);
     assert_eq!((report.inodes, report.dentries), (11, 10));
     assert_eq!((report.segments, report.bytes_verified), (2, 120_000));
-    assert_eq!(report.orphan_segments, 0);
+    assert_eq!((report.orphan_segments, report.waiting), (0, 1), "removed, but open");
     v.w.close(v.removed).expect("close");
     v.w.remount();
     v.w.wait(2_000_000_000);
     let report = v.w.check();
     assert_eq!(report.problems, []);
     assert_eq!((report.inodes, report.segments), (10, 1), "the removed file was reclaimed");
+    assert_eq!(report.waiting, 0);
 }
 
 #[test]
@@ -546,11 +547,10 @@ fn long_log(w: &mut World, dir: Ino) -> Ino {
 #[cfg(feature = "canary")]
 #[test]
 fn a_truncate_that_forgets_its_erase_is_found() {
-    let mut config = vellum_core::client::ClientConfig::sole(SessionId(7), 1);
-    config.canary = Some(vellum_core::canary::Canary::ForgottenErase);
-    let mut w = World::with(config);
+    let mut w = World::new();
     let cut = file(&mut w, Ino::ROOT, "cut", 12_000);
-    w.truncate(cut, 6_000).expect("truncate");
+    let cut_short = || w.truncate(cut, 6_000).map(drop);
+    world::with_planted(vellum_core::canary::Canary::ForgottenErase, cut_short).expect("truncate");
     let problems = w.check().problems;
     assert!(matches!(&problems[..], [p] if p.rule == rule::BEYOND_SIZE), "{problems:?}");
 }

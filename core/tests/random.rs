@@ -304,14 +304,14 @@ fn remove_all(w: &mut World, dir: Ino) {
 #[cfg(feature = "canary")]
 #[test]
 fn random_operations_find_a_planted_bug() {
-    let found = (0..SEEDS).any(|seed| {
-        let mut config = ClientConfig::sole(SessionId(7), seed);
-        config.canary = Some(vellum_core::canary::Canary::ForgottenErase);
-        let mut p = Program::with(config, 60);
+    let seen = |seed| {
+        let mut p = Program::with(ClientConfig::sole(SessionId(7), seed), 60);
         (0..STEPS).for_each(|_| p.step());
         let problems = p.w.check().problems;
         assert!(problems.iter().all(|p| p.rule == "beyond-size"), "{problems:#?}");
         !problems.is_empty()
-    });
+    };
+    let bug = vellum_core::canary::Canary::ForgottenErase;
+    let found = world::with_planted(bug, || (0..SEEDS).any(seen));
     assert!(found, "{SEEDS} seeds do not see truncates without erases");
 }

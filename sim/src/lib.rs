@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod callers;
+pub mod canaries;
 pub mod check;
 mod claims;
 pub mod dice;

@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
-use vellum_core::canary::Canary;
 use vellum_core::id::{SegmentId, VolumeId};
 use vellum_core::local::Shared;
 use vellum_core::local::kv::{
@@ -36,7 +35,6 @@ pub struct LocalStore {
     volume: VolumeId,
     fuse: Fuse,
     ills: Ills,
-    canary: Option<Canary>,
     engine: SimEngine,
     logs: SimDisk,
     page_files: SimDisk,
@@ -89,7 +87,7 @@ impl LocalStore {
     ///
     /// # Panics
     /// If empty stores do not open.
-    pub fn new(volume: VolumeId, capacity: u64, ills: Ills, canary: Option<Canary>) -> LocalStore {
+    pub fn new(volume: VolumeId, capacity: u64, ills: Ills) -> LocalStore {
         let fuse = Fuse::default();
         let (state, sick) = (Rc::default(), ills.clone());
         let mut local = LocalStore {
@@ -99,7 +97,6 @@ impl LocalStore {
             page_files: SimDisk::new(&fuse, &ills),
             fuse,
             ills,
-            canary,
             running: None,
             last: Commit::default(),
             durable: Version(0),
@@ -306,8 +303,6 @@ impl LocalStore {
         self.troubles.extend(
             recovered.troubles.iter().map(|trouble: &Trouble| format!("{trouble:?} and no rot")),
         );
-        let mut recovered = recovered;
-        recovered.pages.plant(self.canary);
         self.running = Some(Running {
             store: Guarded(RefCell::new(Store::new(snapshot, &start, LIMITS))),
             pages: Guarded(RefCell::new(recovered.pages)),

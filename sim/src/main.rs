@@ -3,15 +3,14 @@
 use clap::{Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use vellum_core::canary::Canary;
+use vellum_sim::canaries::{BUGS, Bug, Found};
 use vellum_sim::faults::{Fault, FaultCounts, Options};
 use vellum_sim::runner::{Job, Verdict};
 use vellum_sim::shrink::{only, shrink};
 use vellum_sim::trace::Trace;
-
-/// How many seeds a canary may take.
-const CANARY_SEEDS: u64 = 1_000;
 
 #[derive(Parser)]
 #[command(about = "Runs Vellum's machine in a simulated world with faults, and judges it.")]
@@ -82,6 +81,18 @@ enum Verb {
         /// Operations of a run.
         #[arg(long, default_value_t = 200)]
         ops: usize,
+        /// Only this one.
+        #[arg(long, value_parser = bug, value_name = "NAME")]
+        only: Option<&'static Bug>,
+        /// Begin each search at the seed that is known to find the bug.
+        #[arg(long)]
+        quick: bool,
+        /// Threads.
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
+        /// One JSON object per line.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -98,7 +109,18 @@ fn main() -> ExitCode {
             quiet_panics();
             print_shrunk(&Job { canary, ..Job::of_seed(seed, ops) })
         }
-        Verb::Canaries { ops } => canaries(ops),
+        Verb::Canaries { ops, only, quick, jobs, json } => {
+            quiet_panics();
+            let bugs = only.map_or(BUGS, std::slice::from_ref);
+            canaries(
+                bugs,
+                jobs,
+                json,
+                |bug| {
+                    if quick { bug.hunt_quickly(ops) } else { bug.hunt(ops) }
+                },
+            )
+        }
     }
 }
 
@@ -219,27 +241,56 @@ fn print_shrunk(job: &Job) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn canaries(ops: usize) -> ExitCode {
-    println!("canaries: seeds 0..{CANARY_SEEDS}, {ops} operations");
-    quiet_panics();
-    let mut missed = 0;
-    for (name, canary) in Canary::ALL {
-        let found = (0..CANARY_SEEDS).find_map(|seed| {
-            let honest = Job::of_seed(seed, ops);
-            let planted = Job { canary: Some(canary), ..honest.clone() };
-            // A seed that fails anyway proves nothing.
-            let failure = planted.run().failure?;
-            honest.run().failure.is_none().then_some((seed, failure.rule))
-        });
-        match found {
-            Some((seed, rule)) => println!("{name:<24} found by seed {seed} ({rule})"),
-            None => {
-                println!("{name:<24} NOT FOUND");
-                missed += 1;
-            }
+/// Hunts bugs on several threads; prints a line for each as it is found or missed.
+fn canaries(
+    bugs: &'static [Bug],
+    jobs: usize,
+    json: bool,
+    hunt: impl Fn(&Bug) -> Option<Found> + Sync,
+) -> ExitCode {
+    let next = AtomicUsize::new(0);
+    let found = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let began = Instant::now();
+                    let outcome = hunt(bug);
+                    found.fetch_add(usize::from(outcome.is_some()), Ordering::Relaxed);
+                    print_bug(bug, outcome.as_ref(), began.elapsed().as_secs_f64(), json);
+                }
+            });
         }
+    });
+    let found = found.into_inner();
+    if json {
+        println!("{}", serde_json::json!({ "event": "summary", "found": found, "of": bugs.len() }));
+    } else {
+        println!("{found} of {} planted bugs found", bugs.len());
     }
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if found == bugs.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print_bug(bug: &Bug, found: Option<&Found>, seconds: f64, json: bool) {
+    if json {
+        let line = serde_json::json!({
+            "event": "canary", "name": bug.name, "breaks": bug.breaks, "within": bug.within,
+            "rules": bug.rules, "found": found.is_some(), "seed": found.map(|f| f.seed),
+            "rule": found.map(|f| f.rule), "expected": found.map(|f| bug.expects(f.rule)),
+            "tried": found.map_or(bug.within, |f| f.tried), "seconds": seconds,
+        });
+        return println!("{line}");
+    }
+    match found {
+        Some(Found { seed, rule, tried }) => {
+            let odd = if bug.expects(rule) { "" } else { ", not the rule that was to find it" };
+            println!(
+                "{:<22} found   seed {seed:>5} of {:<6} {rule}{odd} ({tried} tried)",
+                bug.name, bug.within
+            );
+        }
+        None => println!("{:<22} MISSED  {} seeds: {}", bug.name, bug.within, bug.breaks),
+    }
 }
 
 impl Batch {
@@ -372,13 +423,16 @@ fn quiet_panics() {
 }
 
 fn name_of(canary: Canary) -> &'static str {
-    Canary::ALL.iter().find(|(_, c)| *c == canary).map_or("?", |(name, _)| name)
+    Bug::of(canary).map_or("?", |bug| bug.name)
+}
+
+fn bug(name: &str) -> Result<&'static Bug, String> {
+    let names: Vec<&str> = BUGS.iter().map(|bug| bug.name).collect();
+    Bug::named(name).ok_or_else(|| format!("no such bug; there are {}", names.join(", ")))
 }
 
 fn canary(name: &str) -> Result<Canary, String> {
-    let names: Vec<&str> = Canary::ALL.iter().map(|(name, _)| *name).collect();
-    let found = Canary::ALL.iter().find(|(n, _)| *n == name);
-    found.map(|(_, c)| *c).ok_or_else(|| format!("no such canary; there are {}", names.join(", ")))
+    bug(name).map(|bug| bug.canary)
 }
 
 fn fault(name: &str) -> Result<Fault, String> {

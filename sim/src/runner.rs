@@ -12,6 +12,7 @@ use vellum_core::port::control::{Answer, CheckOptions, Control, Status};
 use vellum_core::port::kernel::{Operation, Reply};
 
 use crate::callers::Callers;
+use crate::canaries;
 use crate::check::{Judge, Mercy, Timeline, shown};
 use crate::faults::{Fault, FaultCounts, Options, Store};
 use crate::history::{CommitOrder, Epoch};
@@ -75,12 +76,13 @@ impl Job {
 
     /// Runs it. A panic of the machine is a failure like any other.
     pub fn run(&self) -> Verdict {
+        let _planted = canaries::plant(self.canary);
         let mut options = Options::of_seed(self.seed);
         self.without.iter().for_each(|fault| options.rates[*fault as usize] = 0);
         let kernel = Kernel::new(options.kernel_locks, 0);
         let callers =
             Callers::new(options.callers, self.plan.clone(), kernel, options.pause_us * 1_000);
-        let mut world = World::new(self.seed, options, self.canary, callers);
+        let mut world = World::new(self.seed, options, callers);
         world.verbose = self.verbose;
         self.lie.into_iter().for_each(|lie| world.stores.lie(lie));
         let mut run = Run {
@@ -321,9 +323,15 @@ impl Run {
         }
     }
 
-    /// The volume keeps all its rules. Returns how many stored segments nothing names.
+    /// The volume keeps all its rules, and nothing waits for reclaim while nothing is open. Returns how
+    /// many stored segments nothing names.
     fn check(&mut self) -> Outcome<u64> {
         match self.world.control(Control::Check(CheckOptions { data: true, settled: true }))? {
+            Answer::Checked(report) if report.problems.is_empty() && report.waiting > 0 => {
+                let text =
+                    format!("{} entries wait for reclaim, and nothing is open", report.waiting);
+                Err(Failure::new("garbage", text))
+            }
             Answer::Checked(report) if report.problems.is_empty() => Ok(report.orphan_segments),
             Answer::Checked(report) => {
                 let lines: Vec<String> =

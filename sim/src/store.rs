@@ -1,6 +1,5 @@
 //! The stores of a run, whichever they are.
 
-use vellum_core::canary::Canary;
 use vellum_core::id::VolumeId;
 use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, ReadRound, Version};
 use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
@@ -35,7 +34,7 @@ pub struct Crash {
 
 impl Stores {
     /// Empty stores for a volume.
-    pub fn new(options: &Options, volume: VolumeId, ills: Dice, canary: Option<Canary>) -> Stores {
+    pub fn new(options: &Options, volume: VolumeId, ills: Dice) -> Stores {
         let simple = |durability, at_once| Stores::Simple {
             kv: SimKv::new(durability),
             pages: SimPages::new(at_once, options.capacity),
@@ -46,7 +45,7 @@ impl Stores {
             Store::Local => {
                 let (sync, full) = (options.rate(Fault::DiskSync), options.rate(Fault::DiskFull));
                 let ills = Ills::new(ills, sync, full);
-                Stores::Local(Box::new(LocalStore::new(volume, options.capacity, ills, canary)))
+                Stores::Local(Box::new(LocalStore::new(volume, options.capacity, ills)))
             }
         }
     }

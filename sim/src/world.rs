@@ -10,7 +10,6 @@ mod stores;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
-use vellum_core::canary::Canary;
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::id::{EffectId, Ino, RequestId, SessionId, VolumeId};
 use vellum_core::port::control::{Answer, Control, FormatOptions};
@@ -98,7 +97,6 @@ pub struct World {
     pub armed: bool,
     /// The process was killed.
     pub crashed: bool,
-    canary: Option<Canary>,
     client: Client,
     time: u64,
     place: Place,
@@ -163,12 +161,12 @@ enum Given {
 
 impl World {
     /// A world with empty stores and a machine that was told nothing yet.
-    pub fn new(seed: u64, options: Options, canary: Option<Canary>, callers: Callers) -> World {
+    pub fn new(seed: u64, options: Options, callers: Callers) -> World {
         let volume = World::format_options(seed, options.hash_bits).volume;
         let mut dice = Dice::new(seed, Stream::Schedule);
-        let client = Client::new(config(&options, canary, &mut dice));
+        let client = Client::new(config(&options, &mut dice));
         World {
-            stores: Stores::new(&options, volume, Dice::new(seed, Stream::Ills), canary),
+            stores: Stores::new(&options, volume, Dice::new(seed, Stream::Ills)),
             link: Link::new(&options),
             callers,
             epoch: Epoch::default(),
@@ -181,7 +179,6 @@ impl World {
             verbose: false,
             armed: false,
             crashed: false,
-            canary,
             client,
             time: 0,
             place: 0,
@@ -380,7 +377,7 @@ impl World {
         // A commit that could still land has landed or is too old when the next process starts.
         self.time += 6_000_000_000;
         self.last_answer = self.time;
-        self.client = Client::new(config(&self.options, self.canary, &mut self.dice));
+        self.client = Client::new(config(&self.options, &mut self.dice));
     }
 
     /// The civil clock jumps.
@@ -623,7 +620,7 @@ fn clipped(thing: &impl std::fmt::Debug, len: usize) -> String {
     text
 }
 
-fn config(options: &Options, canary: Option<Canary>, dice: &mut Dice) -> ClientConfig {
+fn config(options: &Options, dice: &mut Dice) -> ClientConfig {
     let session = SessionId(u128::from(dice.word()) << 64 | u128::from(dice.word()));
     let cluster = options.store == Store::Cluster;
     let mut config = ClientConfig::sole(session, dice.word());
@@ -635,6 +632,5 @@ fn config(options: &Options, canary: Option<Canary>, dice: &mut Dice) -> ClientC
     config.noatime = options.noatime;
     config.dirty_max = options.dirty_max;
     config.flush_after = Duration::from_millis(options.flush_after_ms);
-    config.canary = canary;
     config
 }

@@ -15,7 +15,7 @@ type Damage = fn(&SimDisk, &mut Dice) -> Option<u32>;
 
 /// Segments with random bytes, durable, in files some of which are sealed and hold dead ones.
 fn filled(dice: &mut Dice) -> (LocalStore, BTreeMap<SegmentId, Bytes>) {
-    let mut store = LocalStore::new(VolumeId(5), 1 << 40, Ills::default(), None);
+    let mut store = LocalStore::new(VolumeId(5), 1 << 40, Ills::default());
     let mut stored = BTreeMap::new();
     for sequence in 0..dice.within(5, 60) {
         let id = SegmentId { session: SessionId(7), sequence };

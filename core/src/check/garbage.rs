@@ -15,6 +15,11 @@ use alloc::string::String;
 pub(super) struct Garbage(BTreeSet<(Ino, u64)>);
 
 impl Garbage {
+    /// How much waits.
+    pub(super) fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
     /// Whether a removed inode waits.
     pub(super) fn has_inode(&self, ino: Ino) -> bool {
         self.0.contains(&(ino, WHOLE))

@@ -124,6 +124,7 @@ impl Check {
             segments: self.segments.referenced() as u64,
             bytes_verified: self.bytes_verified,
             orphan_segments: self.orphan_segments,
+            waiting: self.garbage.len(),
             problems: self.problems.finish(),
         }
     }

@@ -104,7 +104,8 @@ impl Client {
         inode.exclusive |= exclusive;
         inode.pins += 1;
         self.spawn(id, move |cx| async move {
-            let settled = if exclusive { cx.settle(ino).await } else { Ok(false) };
+            let settles = exclusive && !planted!(OvertakenTruncate);
+            let settled = if settles { cx.settle(ino).await } else { Ok(false) };
             let (result, point) = match settled {
                 Ok(_) => transact!(&cx, &mounted.volume, |txn| setattr(txn, ino, &set, now).await),
                 Err(error) => (Err(error), Point::Step),

@@ -32,9 +32,6 @@ pub struct ClientConfig {
     pub flush_after: Duration,
     /// Age at which commits are made durable without being asked.
     pub sync_after: Duration,
-    /// Known bugs to plant, for tests of the simulator.
-    #[cfg(feature = "canary")]
-    pub canary: Option<crate::canary::Canary>,
 }
 
 impl ClientConfig {
@@ -53,8 +50,6 @@ impl ClientConfig {
             dirty_max: 256 << 20,
             flush_after: Duration::from_secs(1),
             sync_after: Duration::from_secs(1),
-            #[cfg(feature = "canary")]
-            canary: None,
         }
     }
 }

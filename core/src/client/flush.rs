@@ -105,12 +105,8 @@ impl Client {
         let Some(sub) = file.buffer.sub_buffer(id) else { return };
         let (payload, _) = sub.layout();
         let draft = SegmentDraft { id: segment, payload, len };
-        #[allow(unused_mut)]
-        let mut step = Step::Appending;
-        #[cfg(feature = "canary")]
-        if volume.planted(crate::canary::Canary::CommitBeforeData) {
-            step = Step::Appended(Some((segment, len)));
-        }
+        let early = planted!(CommitBeforeData);
+        let step = if early { Step::Appended(Some((segment, len))) } else { Step::Appending };
         file.pipeline.push_back(Stage { id, step });
         self.segments += 1;
         self.spawn_own(move |cx| async move {
@@ -232,7 +228,9 @@ impl Client {
         assert!(stage.is_some_and(|s| s.id == id), "sub-buffers commit in their order");
         match point {
             Point::Commit(commit) => {
-                inode.changed = commit.version;
+                if !planted!(StaleAttributes) {
+                    inode.changed = commit.version;
+                }
                 file.apply(commit, flushed, written);
             }
             // The inode is gone: so is everything that was buffered for it.

@@ -152,7 +152,7 @@ impl Inodes {
             inode.file = None;
         }
         let held = inode.lookups > 0
-            || inode.opens > 0
+            || (inode.opens > 0 && !planted!(ReclaimedOpen))
             || inode.pins > 0
             || inode.file.is_some()
             || inode.exclusive

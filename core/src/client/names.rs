@@ -348,7 +348,7 @@ impl Client {
         flags: u32,
     ) {
         let r = Rename { dir, name, new_dir, new_name, flags, now: self.now.wall };
-        let buffered = self.inodes.dirty_files().next().is_some();
+        let buffered = self.inodes.dirty_files().next().is_some() && !planted!(UnsettledRename);
         self.spawn(id, move |cx| async move {
             let settled = if buffered { settle_renamed(&cx, &mounted, &r).await } else { Ok(()) };
             let (result, point) = match settled {

@@ -103,6 +103,9 @@ impl Client {
         }
         self.reclaim.leaving.remove(&ino);
         self.reclaim.dead.extend(reclaimed.dead);
+        if planted!(EarlyDelete) {
+            self.delete_dead_segments();
+        }
         if let Err(error) = reclaimed.result {
             let text =
                 format!("reclaiming inode {ino} failed: {error:?}; the next mount tries again");
@@ -140,7 +143,10 @@ impl Client {
     /// The segments that nothing durable refers to any more.
     pub(super) fn take_dead_segments(&mut self) -> Vec<SegmentId> {
         let durable = self.log.durable;
-        let dead = self.reclaim.dead.extract_if(.., |(version, _)| *version <= durable);
+        let dead = self
+            .reclaim
+            .dead
+            .extract_if(.., |(version, _)| *version <= durable || planted!(EarlyDelete));
         dead.map(|(_, segment)| segment).collect()
     }
 

@@ -35,12 +35,7 @@ impl Client {
             Ok(checked) => checked,
             Err(error) => return self.fail(id, error),
         };
-        #[allow(unused_mut)]
-        let mut waits = true;
-        #[cfg(feature = "canary")]
-        if mounted.volume.planted(crate::canary::Canary::OvertakenPunch) {
-            waits = false;
-        }
+        let waits = !planted!(OvertakenPunch);
         let request = Request { caller, op };
         if !mode.erases && !self.fits(self.fresh_at_most(ino, &range)) {
             return self.full(id, request);
@@ -103,7 +98,8 @@ impl Client {
         let copy = CopyRange { from: ino, offset, to: to_ino, to_offset, len };
         let (modified, sheds) = self.modifies(to_ino, caller);
         self.spawn(id, move |cx| async move {
-            let settled = match cx.settle(ino).await {
+            let source = if planted!(UnsettledCopy) { Ok(false) } else { cx.settle(ino).await };
+            let settled = match source {
                 Ok(_) => cx.settle(to_ino).await,
                 Err(error) => Err(error),
             };
@@ -256,7 +252,9 @@ impl Client {
             }
         }
         for ino in inos {
-            self.unpark_inode(*ino);
+            if !planted!(LostWakeup) {
+                self.unpark_inode(*ino);
+            }
             self.unpin(*ino);
         }
     }

@@ -31,10 +31,11 @@ impl Client {
         let Some(size) = inode.file.as_deref().and_then(|f| f.size()) else {
             return self.load(mounted, ino, (id, request));
         };
-        if self.must_shed(ino, flags.kill_suidgid) && !self.keeps_set_id(&mounted) {
+        if self.must_shed(ino, flags.kill_suidgid) && !planted!(KeptSetId) {
             return self.shed(mounted, ino, flags.kill_suidgid, (id, request));
         }
-        let offset = if flags.append && !flags.from_cache { size } else { offset };
+        let appends = flags.append && !flags.from_cache && !planted!(AppendAtOffset);
+        let offset = if appends { size } else { offset };
         if offset.checked_add(len).is_none_or(|end| end > FILE_SIZE_MAX) {
             return self.fail(id, FsError::FileTooLarge);
         }
@@ -70,16 +71,6 @@ impl Client {
         if sealed {
             self.advance_flush(ino);
         }
-    }
-
-    #[cfg(feature = "canary")]
-    fn keeps_set_id(&self, mounted: &Mounted) -> bool {
-        mounted.volume.planted(crate::canary::Canary::KeptSetId)
-    }
-
-    #[cfg(not(feature = "canary"))]
-    fn keeps_set_id(&self, _: &Mounted) -> bool {
-        false
     }
 
     /// The flush of what was written will need to know what it covers, and so does stat.

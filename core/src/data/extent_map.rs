@@ -280,7 +280,8 @@ impl ExtentMap {
         {
             let end = start + piece.len;
             let lost = end.min(range.end) - range.start;
-            let tail = (end > range.end).then(|| piece.part(range.end - start, end - range.end));
+            let least = range.end + u64::from(planted!(CutShort));
+            let tail = (end > least).then(|| piece.part(range.end - start, end - range.end));
             *piece = piece.part(0, range.start - start);
             self.bytes -= lost;
             covered(piece.owner, lost);

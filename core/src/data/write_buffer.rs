@@ -92,7 +92,11 @@ impl WriteBuffer {
     pub fn seal(&mut self) -> Option<SubBufferId> {
         let open = self.open.take()?;
         let id = open.id;
-        self.sealed.push_back(open);
+        if planted!(OvertakenSeal) {
+            self.sealed.push_front(open);
+        } else {
+            self.sealed.push_back(open);
+        }
         Some(id)
     }
 

@@ -44,17 +44,6 @@ pub struct Volume {
     pub wants_fence: bool,
     /// The session whose ledger and fence the transactions use.
     pub session: crate::id::SessionId,
-    /// A planted bug.
-    #[cfg(feature = "canary")]
-    pub canary: Option<crate::canary::Canary>,
-}
-
-impl Volume {
-    /// Whether a bug is planted; always false outside of tests.
-    #[cfg(feature = "canary")]
-    pub(crate) fn planted(&self, canary: crate::canary::Canary) -> bool {
-        self.canary == Some(canary)
-    }
 }
 
 /// One read of a round and whether the commit relies on it.
@@ -169,7 +158,7 @@ impl<'a> Txn<'a> {
                 .filter(|(_, (want, _))| !want.short)
                 .filter_map(|(n, (want, got))| Some((n, remainder(&want.read, got)?)))
                 .collect();
-            if rest.is_empty() {
+            if rest.is_empty() || planted!(ShortRange) {
                 return Ok(());
             }
             let reads = rest.iter().map(|(_, read)| read.clone()).collect();
@@ -291,8 +280,7 @@ impl<'a> Txn<'a> {
         Err(FsError::Kv(KvError::Conflict))
     }
 
-    /// Forgets a conflict, as a planted bug does.
-    #[cfg(feature = "canary")]
+    /// Relies on nothing any more, as a planted bug does.
     pub(crate) fn lose_conflicts(&mut self) {
         self.request.read_conflicts.clear();
     }
@@ -449,7 +437,9 @@ async fn commit_once(cx: &Cx, txn: Txn<'_>) -> FsResult<Commit> {
     }
     let mark = cx.next_mark();
     let slot = key::slot(volume.session, cx.slot());
-    request.read_conflicts.push(KeyRange::point(slot.clone()));
+    if !planted!(UnreliedSlot) {
+        request.read_conflicts.push(KeyRange::point(slot.clone()));
+    }
     request.mutations.push(stamp_slot(&slot, mark));
     match commit(cx, request).await {
         Ok(commit) => Ok(commit),
@@ -487,13 +477,20 @@ pub async fn sync(cx: &Cx) -> FsResult<Version> {
 async fn settle_unknown(cx: &Cx, slot: Key, mark: u64) -> FsResult<Option<Commit>> {
     let cancel = cx.next_mark();
     let mut backoff = Backoff::patient(cx);
+    if planted!(LateInterrupt) && cx.interrupted() {
+        return Err(FsError::Interrupted);
+    }
     loop {
         let error = match read_round(cx, None, vec![Read::Get(slot.clone())]).await {
             Ok((version, mut values)) => {
                 let seen = values.pop().and_then(value).and_then(|v| parse_slot(&v));
                 match seen {
+                    Some((found, _)) if found == mark && planted!(DoubleApplied) => {
+                        return Ok(None);
+                    }
                     Some((found, commit)) if found == mark => return Ok(Some(commit)),
                     Some((found, _)) if found == cancel => return Ok(None),
+                    _ if planted!(NoCancelWrite) => return Ok(None),
                     _ => {}
                 }
                 let request = CommitRequest {
@@ -539,6 +536,11 @@ impl<'a> Backoff<'a> {
     async fn wait(&mut self, error: KvError) -> FsResult<()> {
         self.attempts += 1;
         let at_once = match error {
+            KvError::Conflict | KvError::TooOld
+                if planted!(ImpatientRetry) && self.attempts > 2 =>
+            {
+                return Err(FsError::Damaged);
+            }
             KvError::Conflict | KvError::TooOld => {
                 self.cx.count_conflict();
                 self.attempts <= 3

@@ -222,6 +222,8 @@ pub struct CheckReport {
     /// Segments in the page store that the metadata does not know. No damage: a crash between an
     /// append and its commit, or between a removal and its deletion, leaves them.
     pub orphan_segments: u64,
+    /// Removed inodes and cut-off data generations that wait for reclaim. No damage.
+    pub waiting: u64,
     /// Everything was read as it was at one moment. If not, because it was written to faster than it
     /// could be read, a problem may be none.
     pub exact: bool,

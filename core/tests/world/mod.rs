@@ -41,6 +41,20 @@ pub(crate) struct World {
     next: u64,
 }
 
+/// Runs something with a planted bug.
+#[cfg(feature = "canary")]
+pub(crate) fn with_planted<R>(bug: vellum_core::canary::Canary, run: impl FnOnce() -> R) -> R {
+    use std::cell::Cell;
+    use vellum_core::canary::{Canary, install};
+    thread_local!(static PLANTED: Cell<Option<Canary>> = const { Cell::new(None) });
+    static ASK: std::sync::Once = std::sync::Once::new();
+    ASK.call_once(|| install(|| PLANTED.get()));
+    PLANTED.set(Some(bug));
+    let result = run();
+    PLANTED.set(None);
+    result
+}
+
 pub(crate) const CALLER: Caller = Caller { uid: 1000, gid: 100, pid: 42 };
 
 impl World {

@@ -104,7 +104,9 @@ pub fn write<M: Medium>(
             };
             file.write(flush.offset, &pieces)?;
             file.sync()?;
-            medium.sync()?;
+            if !planted!(UnsyncedLog) {
+                medium.sync()?;
+            }
             *open = Some((flush.file, file));
             Ok(())
         }
@@ -163,6 +165,9 @@ pub fn replay<M: Medium>(medium: &M, durable: Version) -> Result<Replayed, Repla
     let mut numbers = medium.list()?;
     numbers.sort_unstable();
     let next_file = numbers.last().map_or(0, |last| last + 1);
+    if planted!(UnreadLog) {
+        numbers = numbers.pop().into_iter().collect();
+    }
     let mut replayed = Replayed { layer: Layer::new(durable, 0), next_file, mark: None };
     for number in numbers {
         let file = medium.open(number)?;
@@ -252,7 +257,7 @@ fn read_record<F: File>(
     let body = file.read(offset + HEADER as u64 + mark_len, body_len as usize)?;
     let body_sum = xxh3_64_with_seed(&body, seed(number, offset));
     let sum = xxh3_64_with_seed(&[&head[..HEADER - 8], &mark].concat(), body_sum);
-    if sum != u64::from_le_bytes(array(&head, HEADER - 8)) {
+    if sum != u64::from_le_bytes(array(&head, HEADER - 8)) && !planted!(BelievedRecord) {
         return Ok(None);
     }
     let first = Version(u64::from_le_bytes(array(&head, 16)));

@@ -236,6 +236,7 @@ impl<F: File> Scan<F> {
     fn records(&mut self, page_file: &mut PageFile<F>, len: u64) -> Result<u64, MediumError> {
         let (promised, holes) = match &self.promise {
             Promise::Sealed => (len, Vec::new()),
+            Promise::Until(_) if planted!(ForgottenMark) => (FIRST_RECORD, Vec::new()),
             Promise::Until(mark) => (mark.end, mark.holes.clone()),
             Promise::Nothing => (FIRST_RECORD, Vec::new()),
         };

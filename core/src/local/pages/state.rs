@@ -90,8 +90,6 @@ pub struct Pages<F> {
     /// Segments that a crash could still take away, until a sync makes them durable.
     undurable: BTreeMap<SegmentId, SegmentDraft>,
     undurable_bytes: u64,
-    #[cfg(feature = "canary")]
-    canary: Option<crate::canary::Canary>,
 }
 
 /// Room for an append.
@@ -152,15 +150,7 @@ impl<F: Clone> Pages<F> {
             creating: BTreeSet::new(),
             undurable: BTreeMap::new(),
             undurable_bytes: 0,
-            #[cfg(feature = "canary")]
-            canary: None,
         }
-    }
-
-    /// Plants a bug.
-    #[cfg(feature = "canary")]
-    pub fn plant(&mut self, canary: Option<crate::canary::Canary>) {
-        self.canary = canary;
     }
 
     /// Where a segment is, and the file.
@@ -299,7 +289,7 @@ impl<F: Clone> Pages<F> {
         }
         let done = self.removed.iter().filter(|(_, removal)| **removal == Removal::Done);
         let mut plan = SyncPlan {
-            directory: core::mem::take(&mut self.directory_dirty),
+            directory: core::mem::take(&mut self.directory_dirty) && !planted!(UnsyncedDirectory),
             gone: done.map(|(number, _)| *number).collect(),
             files: Vec::new(),
             remove: self.remove_dead_files(),
@@ -376,8 +366,7 @@ impl<F: Clone> Pages<F> {
 
     /// A file's sync failed: for good, whatever the kernel says later.
     pub(super) fn file_failed(&mut self, sync: &FileSync<F>) {
-        #[cfg(feature = "canary")]
-        if self.canary == Some(crate::canary::Canary::BelievedSync) {
+        if planted!(BelievedSync) {
             return self.sync_skipped(sync);
         }
         if let Some(file) = self.files.get_mut(&sync.number) {

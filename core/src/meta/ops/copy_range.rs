@@ -203,11 +203,9 @@ async fn cover(
 fn add(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, patch: &Patch, grown: i64) -> FsResult<()> {
     attrs.usage.hi += append(txn, ino, attrs.core.generation, patch, grown)?;
     attrs.usage.lo += grown;
-    #[cfg(feature = "canary")]
-    if txn.volume.planted(crate::canary::Canary::UnsharedCopy) {
-        return Ok(());
+    if !planted!(UnsharedCopy) {
+        share(txn, &patch.extents);
     }
-    share(txn, &patch.extents);
     Ok(())
 }
 

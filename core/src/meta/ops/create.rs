@@ -88,8 +88,7 @@ pub async fn create(txn: &mut Txn<'_>, new: &Create) -> FsResult<Created> {
     }
     touch_dir(txn, new.dir, &mut dir, new.now, child(attrs.core.is_dir(), 1));
     txn.charge(Pair { hi: 1, lo: 0 });
-    #[cfg(feature = "canary")]
-    if txn.volume.planted(crate::canary::Canary::LostConflict) {
+    if planted!(LostConflict) {
         txn.lose_conflicts();
     }
     Ok(Created::New(attrs))

@@ -30,11 +30,12 @@ pub async fn link(
 ) -> FsResult<(Attrs, bool)> {
     name::check_entry(name).map_err(|e| if e == FsError::Invalid { FsError::Exists } else { e })?;
     let first = txn.volume.names.bucket(name);
+    let want_core = one(key::inode(ino, tag::CORE));
     let [dir_value, bucket, core] = txn
         .read([
             one(key::inode(dir, tag::CORE)),
             Bucket::want(dir, first),
-            one(key::inode(ino, tag::CORE)),
+            if planted!(LostLink) { want_core.snapshot() } else { want_core },
         ])
         .await?;
     let mut dir_core = live_dir_core(value(dir_value))?;
@@ -56,7 +57,9 @@ pub async fn link(
         if txn.settle(ino).await? {
             return txn.again();
         }
-        txn.clear(key::garbage(ino, WHOLE));
+        if !planted!(KeptGarbage) {
+            txn.clear(key::garbage(ino, WHOLE));
+        }
         core.put(flag::NAMEABLE, false);
         (core.home, core.home_cookie) = (dir, cookie);
     } else {
@@ -66,7 +69,9 @@ pub async fn link(
         txn.set(key::back_link(ino, dir, cookie), Bytes::new());
     }
     core.nlink += 1;
-    core.ctime = core.ctime.max(now);
+    if !planted!(KeptChangeTime) {
+        core.ctime = core.ctime.max(now);
+    }
     txn.set(key::inode(ino, tag::CORE), core.encode());
     let dentry = Dentry { ino, kind: core.kind(), name: name.clone() };
     txn.set(key::dentry(dir, cookie), dentry.encode());

@@ -166,7 +166,9 @@ pub fn erase(
 /// Begins a new data generation without a byte; the old one waits for reclaim.
 pub fn cut_off(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs) {
     txn.rely_on(key::inode(ino, tag::USAGE));
-    txn.charge(Pair { hi: 0, lo: -attrs.usage.lo });
+    if !planted!(DriftingUsage) {
+        txn.charge(Pair { hi: 0, lo: -attrs.usage.lo });
+    }
     condemn_generation(txn, ino, attrs.core.generation);
     attrs.core.generation += 1;
     attrs.core.put(flag::INLINE, true);

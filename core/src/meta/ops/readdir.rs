@@ -6,6 +6,7 @@
 use super::lookup::want_attrs;
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;
+use crate::limits::BUCKET_SLOTS;
 use crate::meta::attrs::Attrs;
 use crate::meta::key::{self, tag};
 use crate::meta::name::{COOKIE_PARENT, COOKIE_SELF};
@@ -40,7 +41,8 @@ pub async fn readdir(
     plus: bool,
 ) -> FsResult<Vec<Listed>> {
     let mut page = Vec::new();
-    let after = cookie.max(COOKIE_PARENT);
+    let bucket = if planted!(SkippedEntry) { BUCKET_SLOTS - 1 } else { 0 };
+    let after = cookie.max(COOKIE_PARENT) | bucket;
     let [core, parent, entries] = txn
         .read([
             one(key::inode(dir, tag::CORE)).snapshot(),

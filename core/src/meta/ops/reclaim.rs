@@ -120,12 +120,9 @@ async fn reclaim_small(txn: &mut Txn<'_>, ino: Ino) -> FsResult<Option<Step>> {
     }
     let dead = free(txn, &packs).await?;
     for (key, _) in found {
-        #[cfg(feature = "canary")]
-        if txn.volume.planted(crate::canary::Canary::KeptXattrs) && key::xattrs(ino).contains(&key)
-        {
-            continue;
+        if !(planted!(KeptXattrs) && key::xattrs(ino).contains(&key)) {
+            txn.clear(key);
         }
-        txn.clear(key);
     }
     txn.charge(Pair { hi: -counted.hi, lo: -counted.lo });
     txn.clear(key::garbage(ino, WHOLE));
@@ -153,6 +150,7 @@ async fn free(txn: &mut Txn<'_>, packs: &[(Key, Value)]) -> FsResult<Vec<Segment
                 txn.clear(key::live_bytes(id));
                 dead.push(id);
             }
+            _ if planted!(KeptLiveBytes) => {}
             _ => txn.add(key::live_bytes(id), &bytes.wrapping_neg().to_le_bytes()),
         }
     }
@@ -177,14 +175,6 @@ fn named(packs: &[(Key, Value)]) -> FsResult<BTreeMap<SegmentId, u64>> {
 /// `counted`: the inode and the bytes that the volume's counters still hold for it.
 fn finish(txn: &mut Txn<'_>, ino: Ino, generation: u64, counted: Pair) {
     if generation == WHOLE {
-        #[cfg(feature = "canary")]
-        if txn.volume.planted(crate::canary::Canary::KeptXattrs) {
-            let (whole, xattrs) = (key::whole_inode(ino), key::xattrs(ino));
-            txn.clear_range(crate::port::meta_kv::KeyRange { end: xattrs.begin, ..whole.clone() });
-            txn.clear_range(crate::port::meta_kv::KeyRange { begin: xattrs.end, ..whole });
-            txn.charge(Pair { hi: -counted.hi, lo: -counted.lo });
-            return txn.clear(key::garbage(ino, generation));
-        }
         txn.clear_range(key::whole_inode(ino));
         txn.charge(Pair { hi: -counted.hi, lo: -counted.lo });
         // Generations that were cut off earlier went with the rest.

@@ -96,7 +96,7 @@ pub async fn rename(txn: &mut Txn<'_>, r: &Rename) -> FsResult<Renamed> {
         return Ok(exchange(txn, r, (&mut old_dir, &mut new_dir), source, target));
     }
     // Its buffered writes go first: a crash must not leave the new name empty.
-    if txn.settle(source.ino).await? {
+    if !planted!(UnsettledRename) && txn.settle(source.ino).await? {
         return txn.again();
     }
     let replaced = match target {
@@ -138,7 +138,7 @@ async fn check_cycle(
     target: Option<&End>,
     r: &Rename,
 ) -> FsResult<()> {
-    if r.dir == r.new_dir {
+    if r.dir == r.new_dir || planted!(NoAncestorCheck) {
         return Ok(());
     }
     if source.core.is_dir() && is_ancestor(txn, source.ino, r.new_dir).await? {
@@ -161,7 +161,9 @@ async fn is_ancestor(txn: &mut Txn<'_>, ino: Ino, dir: Ino) -> FsResult<bool> {
         if at == ino {
             return Ok(true);
         }
-        let [parent] = txn.read([one(key::inode(at, tag::PARENT))]).await?;
+        let want = one(key::inode(at, tag::PARENT));
+        let want = if planted!(UnreliedAncestors) { want.snapshot() } else { want };
+        let [parent] = txn.read([want]).await?;
         let parent = value(parent).ok_or(FsError::Damaged)?;
         at = Ino(u64::from_be_bytes(parent.as_ref().try_into().map_err(|_| FsError::Damaged)?));
     }
@@ -205,7 +207,9 @@ fn place(
     put_name(txn, source, (r.new_dir, cookie, &r.new_name), r.now);
     let lost = replaced.as_ref().map_or(Pair::default(), |(_, _, dir)| child(*dir, -1));
     if r.dir == r.new_dir {
-        touch_dir(txn, r.dir, old_dir, r.now, lost);
+        if lost != Pair::default() || !planted!(KeptDirTime) {
+            touch_dir(txn, r.dir, old_dir, r.now, lost);
+        }
     } else {
         touch_dir(txn, r.dir, old_dir, r.now, child(is_dir, -1));
         let gained = child(is_dir, 1);
@@ -232,7 +236,7 @@ fn exchange(
     let ino = source.ino;
     put_name(txn, source, (to.0, to.1, &r.new_name), r.now);
     put_name(txn, target, (from.0, from.1, &r.name), r.now);
-    if r.dir == r.new_dir {
+    if r.dir == r.new_dir || planted!(KeptSubdirs) {
         touch_dir(txn, r.dir, old_dir, r.now, Pair::default());
     } else {
         touch_dir(txn, r.dir, old_dir, r.now, Pair { hi: moved, lo: 0 });
@@ -248,7 +252,7 @@ fn put_name(txn: &mut Txn<'_>, end: End, (dir, cookie, name): (Ino, u64, &Bytes)
         key::dentry(dir, cookie),
         Dentry { ino, kind: core.kind(), name: name.clone() }.encode(),
     );
-    if core.is_dir() && dir != old_dir {
+    if core.is_dir() && dir != old_dir && !planted!(KeptParent) {
         txn.set(key::inode(ino, tag::PARENT), ino_value(dir));
     }
     if core.nlink > 1 {

@@ -70,7 +70,7 @@ async fn owner_and_mode(
     let core = &mut attrs.core;
     if let Some(mode) = set.mode {
         core.mode = core.kind() | (mode & 0o7777);
-        if core.has(flag::ACCESS_ACL) && !forgets_mask(txn) {
+        if core.has(flag::ACCESS_ACL) && !planted!(ForgottenMask) {
             xattr::change(txn, ino, core, ACCESS_ACL, |acl| {
                 let mut acl = Acl::decode(acl)?.ok_or(FsError::Damaged)?;
                 acl.set_mode(mode);
@@ -82,21 +82,11 @@ async fn owner_and_mode(
     let owner = set.uid.is_some() || set.gid.is_some();
     if !core.is_dir() && (owner || set.size.is_some() || set.kill_suidgid) {
         let set_id = set.kill_suidgid || (owner && set.mode.is_none());
-        privilege::shed(txn, ino, core, set_id).await?;
+        privilege::shed(txn, ino, core, set_id && !planted!(KeptOwnerSetId)).await?;
     }
     core.uid = set.uid.unwrap_or(core.uid);
     core.gid = set.gid.unwrap_or(core.gid);
     Ok(())
-}
-
-#[cfg(feature = "canary")]
-fn forgets_mask(txn: &Txn<'_>) -> bool {
-    txn.volume.planted(crate::canary::Canary::ForgottenMask)
-}
-
-#[cfg(not(feature = "canary"))]
-fn forgets_mask(_: &Txn<'_>) -> bool {
-    false
 }
 
 fn times(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, set: &SetAttr, now: WallTime) {
@@ -173,14 +163,17 @@ async fn resize(
     }
     attrs.core.trunc_epoch += 1;
     attrs.size = size;
-    txn.set(key::inode(ino, tag::SIZE), u64_value(size));
+    if planted!(SizeByMax) {
+        txn.max(key::inode(ino, tag::SIZE), &size.to_le_bytes());
+    } else {
+        txn.set(key::inode(ino, tag::SIZE), u64_value(size));
+    }
     Ok(patch.filter(|_| attrs.core.generation == generation))
 }
 
 /// Erases what a file that has extents has from `size` on.
 async fn cut(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, size: u64) -> FsResult<Patch> {
-    #[cfg(feature = "canary")]
-    if txn.volume.planted(crate::canary::Canary::ForgottenErase) {
+    if planted!(ForgottenErase) {
         return Ok(Patch::default());
     }
     let erased = visible_beyond(txn, ino, attrs, size).await?;
