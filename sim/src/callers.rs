@@ -47,6 +47,22 @@ struct Task {
     sent: bool,
 }
 
+/// What one caller does in a run of a few operations.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// These requests, one after the other.
+    Requests(Vec<Operation>),
+    /// A listing with attributes.
+    List(Ino),
+}
+
+impl Task {
+    fn new(ops: VecDeque<Operation>) -> Task {
+        let locks = Vec::new();
+        Task { ops, listing: None, lookups: 0, looking: false, locks, waiting: false, sent: false }
+    }
+}
+
 impl Callers {
     /// `count` callers with a plan.
     pub fn new(count: usize, plan: Vec<Step>, kernel: Kernel, pause: u64) -> Callers {
@@ -81,6 +97,31 @@ impl Callers {
             world.callers.tasks[caller] = None;
             let pause = world.dice.below(1_000);
             world.wake_caller(caller, pause);
+        }
+    }
+
+    /// Each caller does its part of a script and nothing else.
+    pub fn perform(world: &mut World, parts: Vec<Part>) {
+        for (caller, part) in parts.into_iter().enumerate() {
+            let (ops, listing) = match part {
+                Part::Requests(ops) => (ops.into(), None),
+                Part::List(ino) => {
+                    (VecDeque::from([Operation::OpenDir { ino }]), Some((ino, 4096, true)))
+                }
+            };
+            for op in &ops {
+                world.callers.kernel.pin(op);
+            }
+            world.callers.tasks[caller] = Some(Task { listing, ..Task::new(ops) });
+            world.wake_caller(caller, 0);
+        }
+    }
+
+    /// Whether a caller that is woken does anything.
+    pub fn has_something_to_do(&self, caller: usize) -> bool {
+        match &self.tasks[caller] {
+            Some(task) => !task.sent && !task.ops.is_empty(),
+            None => !self.resting && self.next < self.plan.len(),
         }
     }
 
@@ -205,15 +246,7 @@ impl Callers {
         for op in &ops {
             world.callers.kernel.pin(op);
         }
-        world.callers.tasks[caller] = Some(Task {
-            ops,
-            listing,
-            lookups: 0,
-            looking: false,
-            locks: Vec::new(),
-            waiting: false,
-            sent: false,
-        });
+        world.callers.tasks[caller] = Some(Task { listing, ..Task::new(ops) });
         Ok(true)
     }
 
@@ -240,15 +273,7 @@ impl Callers {
     }
 
     fn command(world: &mut World, caller: usize, control: Control) -> Outcome<bool> {
-        world.callers.tasks[caller] = Some(Task {
-            ops: VecDeque::new(),
-            listing: None,
-            lookups: 0,
-            looking: false,
-            locks: Vec::new(),
-            waiting: false,
-            sent: false,
-        });
+        world.callers.tasks[caller] = Some(Task::new(VecDeque::new()));
         world.command(Waiter::Caller(caller), control)?;
         Ok(false)
     }

@@ -165,6 +165,23 @@ impl Options {
         options
     }
 
+    /// Nothing is left to chance.
+    pub fn steady(store: Store, kernel_locks: bool, callers: usize) -> Options {
+        Options {
+            store,
+            hash_bits: 60,
+            callers,
+            kernel_locks,
+            rates: [0; Fault::COUNT],
+            capacity: 1 << 40,
+            dirty_max: 16 << 20,
+            flush_after_ms: 1000,
+            noatime: true,
+            pause_us: 0,
+            check_every: 0,
+        }
+    }
+
     /// The chance of a fault in 10,000.
     pub fn rate(&self, fault: Fault) -> u32 {
         self.rates[fault as usize]

@@ -16,6 +16,7 @@ pub mod check;
 mod claims;
 pub mod dice;
 pub mod disk;
+pub mod exhaustive;
 pub mod faults;
 pub mod history;
 pub mod infer;

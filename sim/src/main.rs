@@ -1,5 +1,7 @@
 //! `sim`: runs seeds, replays one, and proves that planted bugs are found.
 
+mod cli;
+
 use clap::{Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -76,6 +78,8 @@ enum Verb {
         #[arg(long, value_parser = canary)]
         canary: Option<Canary>,
     },
+    /// Runs all interleavings of two and three operations.
+    Exhaustive(cli::exhaustive::Args),
     /// Finds each planted bug.
     Canaries {
         /// Operations of a run.
@@ -109,6 +113,7 @@ fn main() -> ExitCode {
             quiet_panics();
             print_shrunk(&Job { canary, ..Job::of_seed(seed, ops) })
         }
+        Verb::Exhaustive(args) => cli::exhaustive::exhaustive(&args),
         Verb::Canaries { ops, only, quick, jobs, json } => {
             quiet_panics();
             let bugs = only.map_or(BUGS, std::slice::from_ref);

@@ -350,7 +350,7 @@ fn close(world: &mut World, op: Operation) -> Outcome<()> {
 }
 
 /// A request of the walk; the kernel keeps account of what it hands out.
-fn ask(world: &mut World, op: Operation) -> Outcome<&Reply> {
+pub(crate) fn ask(world: &mut World, op: Operation) -> Outcome<&Reply> {
     world.call(op)?;
     let World { callers, epoch, .. } = world;
     let record = epoch.records.last().expect("just answered");

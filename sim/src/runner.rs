@@ -85,14 +85,7 @@ impl Job {
         let mut world = World::new(self.seed, options, callers);
         world.verbose = self.verbose;
         self.lie.into_iter().for_each(|lie| world.stores.lie(lie));
-        let mut run = Run {
-            world,
-            judge: None,
-            requests: 0,
-            probes: BTreeMap::new(),
-            events: 0,
-            check: None,
-        };
+        let mut run = Run::new(world);
         let result = catch_unwind(AssertUnwindSafe(|| run.all(self.seed)));
         let failure = match result {
             Ok(Ok(())) => None,
@@ -121,8 +114,8 @@ impl Job {
 const EXPLANATIONS_MAX: usize = 32;
 
 /// A run under way.
-struct Run {
-    world: World,
+pub(crate) struct Run {
+    pub(crate) world: World,
     /// None until the volume was seen for the first time.
     judge: Option<Judge>,
     requests: u64,
@@ -133,17 +126,12 @@ struct Run {
 }
 
 impl Run {
+    pub(crate) fn new(world: World) -> Run {
+        Run { world, judge: None, requests: 0, probes: BTreeMap::new(), events: 0, check: None }
+    }
+
     fn all(&mut self, seed: u64) -> Outcome<()> {
-        let options = World::format_options(seed, self.world.options.hash_bits);
-        let volume = options.volume;
-        match self.world.control(Control::Format(options))? {
-            Answer::Formatted(_) => {}
-            // An unknown commit that did happen: nobody else can have chosen this identity.
-            Answer::AlreadyFormatted(info) if info.volume == volume => {}
-            other => return Err(Failure::new("format", format!("{other:?}"))),
-        }
-        self.mount()?;
-        self.first_look()?;
+        self.begin(seed)?;
         Callers::begin(&mut self.world);
         self.world.armed = true;
         while !self.world.callers.finished() {
@@ -159,7 +147,22 @@ impl Run {
         if self.world.crashed {
             self.crash()?;
         }
-        self.finish()
+        self.rest()?;
+        self.leave()
+    }
+
+    /// Formats, mounts, and looks at the empty volume.
+    pub(crate) fn begin(&mut self, seed: u64) -> Outcome<()> {
+        let options = World::format_options(seed, self.world.options.hash_bits);
+        let volume = options.volume;
+        match self.world.control(Control::Format(options))? {
+            Answer::Formatted(_) => {}
+            // An unknown commit that did happen: nobody else can have chosen this identity.
+            Answer::AlreadyFormatted(info) if info.volume == volume => {}
+            other => return Err(Failure::new("format", format!("{other:?}"))),
+        }
+        self.mount()?;
+        self.first_look()
     }
 
     /// Checks the volume while callers work on it: what is read at one moment keeps every rule.
@@ -222,9 +225,12 @@ impl Run {
         Ok(())
     }
 
-    fn crash(&mut self) -> Outcome<()> {
+    pub(crate) fn crash(&mut self) -> Outcome<()> {
         self.world.armed = false;
-        let (order, cut) = self.world.kill();
+        let (order, cut) = match self.world.doom.take() {
+            Some(lost) => self.world.kill_as_chosen(lost),
+            None => self.world.kill(),
+        };
         self.world.callers.remount = false;
         self.next_life(order, End::Killed(cut))
     }
@@ -284,15 +290,21 @@ impl Run {
         Ok(())
     }
 
-    fn finish(&mut self) -> Outcome<()> {
+    /// Everything so far becomes durable.
+    pub(crate) fn settle(&mut self) -> Outcome<()> {
+        match self.world.control(Control::Sync)? {
+            Answer::Synced => Ok(()),
+            other => Err(Failure::new("sync", format!("{other:?}"))),
+        }
+    }
+
+    /// Without faults everything gets done, is right, and leaves no garbage.
+    pub(crate) fn rest(&mut self) -> Outcome<()> {
         self.world.armed = false;
         self.world.link.heal();
         self.world.stores.grow();
         self.close_everything()?;
-        match self.world.control(Control::Sync)? {
-            Answer::Synced => {}
-            other => return Err(Failure::new("sync", format!("{other:?}"))),
-        }
+        self.settle()?;
         let mut epoch = self.end_epoch();
         let order = self.world.order.clone();
         let (start, timeline) = self.judge_life(&mut epoch, &order, 0)?;
@@ -305,6 +317,11 @@ impl Run {
             other => return Err(Failure::new("status", format!("{other:?}"))),
         }
         self.check()?;
+        Ok(())
+    }
+
+    /// Unmounts and mounts again: nothing is lost and nothing is left.
+    fn leave(&mut self) -> Outcome<()> {
         self.unmount()?;
         // What crashes left behind goes with the next mount, and what this one could not remove.
         self.world.crash_stores();
@@ -427,7 +444,7 @@ impl Run {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without words".into())

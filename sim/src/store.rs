@@ -142,6 +142,32 @@ impl Stores {
         }
     }
 
+    /// Commits that a crash may lose.
+    pub fn at_risk(&self) -> usize {
+        match self {
+            Stores::Simple { kv, .. } => kv.unsynced().len(),
+            Stores::Local(_) => 0,
+        }
+    }
+
+    /// [`Stores::crash`] that loses so many of the commits that are not durable.
+    pub fn crash_exactly(&mut self, lost: usize, dice: &mut Dice) -> Commit {
+        match self {
+            Stores::Simple { kv, pages } => {
+                let at_risk = kv.unsynced();
+                let cut = match at_risk.len().checked_sub(lost) {
+                    _ if lost == 0 => kv.last(),
+                    Some(kept) if kept > 0 => at_risk[kept - 1],
+                    _ => kv.durable(),
+                };
+                pages.crash(cut, dice);
+                kv.crash(cut);
+                cut
+            }
+            Stores::Local(local) => local.crash(true, dice).0,
+        }
+    }
+
     /// Whether single calls on the disk may fail now.
     pub fn ail(&self, active: bool) {
         if let Stores::Local(local) = self {

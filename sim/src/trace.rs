@@ -3,7 +3,7 @@
 use vellum_core::port::kernel::{Attr, Entry, Piece, Reply};
 use vellum_core::port::meta_kv::{KvReply, KvRequest, Mutation, Read, Values};
 use vellum_core::port::page_store::{PageReply, PageRequest};
-use vellum_core::port::{Completion, Effect};
+use vellum_core::port::{Completion, Effect, Point};
 
 /// Folds words and bytes into 64 bits; not cryptographic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Trace {
                 self.word(1);
                 self.word(request.0);
                 self.reply(reply);
-                self.bytes(format!("{point:?}").as_bytes());
+                self.point(point);
             }
             Effect::Answer { request, answer } => {
                 self.word(2);
@@ -75,6 +75,7 @@ impl Trace {
             Completion::Kv(Ok(reply)) => self.kv_reply(reply),
             Completion::Kv(Err(error)) => self.bytes(format!("{error:?}").as_bytes()),
             Completion::Page(Ok(PageReply::Data(data))) => self.bytes(&data[..data.len().min(64)]),
+            Completion::Page(Ok(PageReply::Appended { physical })) => self.word(*physical),
             Completion::Page(other) => self.bytes(format!("{other:?}").as_bytes()),
         }
     }
@@ -98,7 +99,27 @@ impl Trace {
             }
             Reply::Attr { attr, .. } => self.attr(attr),
             Reply::Entry(Entry { attr: Some(attr), .. }) => self.attr(attr),
+            Reply::Created { entry: Entry { attr: Some(attr), .. }, opened } => {
+                self.word(opened.handle.0);
+                self.attr(attr);
+            }
+            // Formatting is slow, and these are most answers.
+            Reply::Done => self.word(5),
+            Reply::Written(count) => self.word(6 + (u64::from(*count) << 8)),
+            Reply::Opened(opened) => self.word(7 + (opened.handle.0 << 8)),
+            Reply::Value(value) | Reply::Target(value) => self.bytes(&value[..value.len().min(64)]),
             other => self.bytes(format!("{other:?}").as_bytes()),
+        }
+    }
+
+    fn point(&mut self, point: &Point) {
+        match point {
+            Point::Commit(commit) => {
+                self.word(commit.version.0);
+                self.word(u64::from(commit.batch));
+            }
+            Point::Snapshot(version) => self.word(version.0 ^ u64::MAX),
+            Point::Step => self.word(8),
         }
     }
 
@@ -192,6 +213,10 @@ impl Trace {
             PageRequest::Append(draft) => {
                 self.bytes(&draft.id.to_bytes());
                 self.word(u64::from(draft.len));
+            }
+            PageRequest::Read { segment, offset, len } => {
+                self.bytes(&segment.to_bytes());
+                self.word(u64::from(*offset) << 32 | u64::from(*len));
             }
             other => self.bytes(format!("{other:?}").as_bytes()),
         }

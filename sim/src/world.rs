@@ -5,6 +5,9 @@
 //! Invariants: nothing here depends on anything but the seed and the options; every event has its own
 //! place in one order.
 
+pub mod explore;
+mod life;
+mod steps;
 mod stores;
 
 use std::cmp::Reverse;
@@ -12,19 +15,19 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::id::{EffectId, Ino, RequestId, SessionId, VolumeId};
+use vellum_core::port::Completion;
 use vellum_core::port::control::{Answer, Control, FormatOptions};
 use vellum_core::port::kernel::{Caller, Operation, Reply, Request};
-use vellum_core::port::meta_kv::{CommitRequest, KvError, KvReply, KvRequest, KvTraits};
+use vellum_core::port::meta_kv::{CommitRequest, KvRequest, KvTraits};
 use vellum_core::port::page_store::{PageError, PageRequest};
-use vellum_core::port::{Completion, Effect, Point, Severity};
 use vellum_core::time::{Instant, Now, WallTime};
 
 use crate::callers::Callers;
 use crate::dice::{Dice, Stream};
 use crate::faults::{Fault, Options, Store};
-use crate::history::{CommitOrder, Epoch, Place, Record, Unanswered};
+use crate::history::{CommitOrder, Epoch, Place};
 use crate::link::{KvFate, Link};
-use crate::store::{Crash, Stores};
+use crate::store::Stores;
 use crate::times::Span;
 use crate::trace::Trace;
 
@@ -97,6 +100,12 @@ pub struct World {
     pub armed: bool,
     /// The process was killed.
     pub crashed: bool,
+    /// Chooses what happens next, if dice do not.
+    pub explorer: Option<explore::Explorer>,
+    /// The stores leave nothing to chance that a search does not choose.
+    pub steady: bool,
+    /// The process ends with a loss that a search chose.
+    pub doom: Option<usize>,
     client: Client,
     time: u64,
     place: Place,
@@ -112,8 +121,9 @@ pub struct World {
     idle_timeouts: u32,
 }
 
+/// Something that is to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+pub enum Event {
     /// A request reaches its store.
     Arrive(u64),
     /// An answer reaches the machine.
@@ -179,6 +189,9 @@ impl World {
             verbose: false,
             armed: false,
             crashed: false,
+            explorer: None,
+            steady: false,
+            doom: None,
             client,
             time: 0,
             place: 0,
@@ -305,124 +318,6 @@ impl World {
         self.push(after, Event::Caller(caller));
     }
 
-    /// The next event.
-    ///
-    /// # Errors
-    /// When nothing will ever happen although somebody waits, or everything goes round in circles.
-    pub fn step(&mut self) -> Outcome<()> {
-        self.events += 1;
-        if self.events > EVENTS_MAX {
-            return Err(Failure::new(
-                "livelock",
-                format!("more than {EVENTS_MAX} events\n{}", self.waiting()),
-            ));
-        }
-        self.stores.ail(self.armed);
-        let timer = self.client.poll_timeout().map(|at| at.0.max(self.time));
-        let next = self.queue.peek().map(|Reverse((at, ..))| *at);
-        match (timer, next) {
-            (Some(timer), next) if next.is_none_or(|next| timer <= next) => {
-                self.fire_timer(timer)?
-            }
-            (_, Some(_)) => self.fire_event()?,
-            (_, None) => {
-                return Err(Failure::new(
-                    "deadlock",
-                    format!("nothing will happen\n{}", self.waiting()),
-                ));
-            }
-        }
-        if !self.asked.is_empty() && self.time.saturating_sub(self.last_answer) > PATIENCE {
-            return Err(Failure::new(
-                "liveness",
-                format!("no answer for {} s\n{}", PATIENCE / 1_000_000_000, self.waiting()),
-            ));
-        }
-        Ok(())
-    }
-
-    /// The process ends here and now; `power` also takes what the stores had not made durable.
-    /// Returns the order of all commits up to then, and the place up to which they survived.
-    pub fn kill(&mut self) -> (CommitOrder, Place) {
-        self.link.counts[Fault::Crash as usize] += 1;
-        self.settle_flights();
-        let order = self.order.clone();
-        let place = self.crash_stores();
-        self.end_of_client();
-        (order, place)
-    }
-
-    /// The stores end like a power cut ends them. Returns the place up to which commits survived.
-    pub fn crash_stores(&mut self) -> Place {
-        self.stores.ail(false);
-        let Crash { cut, lost } = self.stores.crash(&mut self.faults);
-        self.link.counts[Fault::CrashLoss as usize] += lost;
-        self.say(|| format!("*** killed; {lost} losses; kept up to {cut:?}"));
-        self.order.cut(cut)
-    }
-
-    /// The machine goes and a new one comes, knowing nothing.
-    pub fn end_of_client(&mut self) {
-        self.epoch.ended = self.now().wall;
-        for (_, asked) in std::mem::take(&mut self.asked) {
-            if let What::Kernel(caller, op) = asked.what {
-                let unanswered = Unanswered { caller, op, wall: asked.wall, asked: asked.place };
-                self.epoch.unanswered.push(unanswered);
-            }
-        }
-        self.queue.clear();
-        self.flights.clear();
-        self.answers.clear();
-        self.crashed = false;
-        // A commit that could still land has landed or is too old when the next process starts.
-        self.time += 6_000_000_000;
-        self.last_answer = self.time;
-        self.client = Client::new(config(&self.options, &mut self.dice));
-    }
-
-    /// The civil clock jumps.
-    pub fn jump_clock(&mut self) {
-        let jump = self.faults.within(0, 7_200_000_000_000) as i64 - 3_600_000_000_000;
-        self.note_clock();
-        self.wall_offset += jump;
-        self.note_clock();
-        self.link.counts[Fault::WallJump as usize] += 1;
-    }
-
-    /// Widens the hull of what the clock said.
-    fn note_clock(&mut self) {
-        let wall = self.now().wall;
-        let start = WallTime::new(EPOCH_SECS, 0);
-        let hull = self.clock_hull.unwrap_or(Span::at(start));
-        self.clock_hull = Some(Span { from: hull.from.min(wall), to: hull.to.max(wall) });
-    }
-
-    /// The hull up to now.
-    pub fn clock_hull(&self) -> Option<Span> {
-        let wall = self.now().wall;
-        self.clock_hull.map(|hull| Span { from: hull.from.min(wall), to: hull.to.max(wall) })
-    }
-
-    /// The cluster recovers: every read version is too old, everything in flight is unknown.
-    pub fn recover_store(&mut self) {
-        self.link.counts[Fault::KvRecovery as usize] += 1;
-        self.stores.recover(self.time);
-        for flight in self.flights.values_mut() {
-            if let Body::Kv(KvRequest::Commit(_)) = flight.body {
-                if flight.completion.is_none() && flight.fate == KvFate::Serve {
-                    flight.fate =
-                        if self.faults.coin() { KvFate::ServeUnknown } else { KvFate::LoseUnknown };
-                } else if matches!(
-                    flight.completion,
-                    Some(Completion::Kv(Ok(KvReply::Committed(_))))
-                ) {
-                    let unknown = KvError::CommitUnknown { may_still_land: false };
-                    flight.completion = Some(Completion::Kv(Err(unknown)));
-                }
-            }
-        }
-    }
-
     fn new_request(&mut self, waiter: Waiter, what: What) -> RequestId {
         let id = RequestId(self.next_request);
         self.next_request += 1;
@@ -435,154 +330,7 @@ impl World {
         id
     }
 
-    fn fire_timer(&mut self, at: u64) -> Outcome<()> {
-        self.idle_timeouts = if at > self.time { 0 } else { self.idle_timeouts + 1 };
-        if self.idle_timeouts > 10_000 {
-            return Err(Failure::new(
-                "livelock",
-                format!("the same timeout again and again\n{}", self.waiting()),
-            ));
-        }
-        self.time = at;
-        self.client.handle_timeout(self.now());
-        self.drain()
-    }
-
-    fn fire_event(&mut self) -> Outcome<()> {
-        let Reverse((at, _, event)) = self.queue.pop().expect("the caller looked");
-        self.time = self.time.max(at);
-        match event {
-            Event::Arrive(flight) => self.arrive(flight),
-            Event::Deliver(flight) => {
-                let Some(flight) = self.flights.remove(&flight) else { return Ok(()) };
-                let completion = flight.completion.expect("served before it is delivered");
-                self.place += 1;
-                self.trace.completion(self.time, flight.effect.0, &completion);
-                self.say(|| format!("{:?} <- {}", flight.effect, clipped(&completion, 2_000)));
-                self.client.handle_completion(self.now(), flight.effect, completion);
-                self.drain()?;
-            }
-            Event::Land(flight) => {
-                if let Some(Flight { body: Body::Late(commit), .. }) = self.flights.remove(&flight)
-                {
-                    self.apply(&commit).ok();
-                }
-            }
-            Event::Caller(caller) => {
-                if !self.crashed {
-                    Callers::go_on(self, caller)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the machine's effects and performs them.
-    fn drain(&mut self) -> Outcome<()> {
-        while let Some(effect) = self.client.poll_effect() {
-            if self.crashed {
-                continue;
-            }
-            if self.armed && self.faults.chance(self.link_rate(Fault::Crash)) {
-                self.crashed = true;
-                continue;
-            }
-            self.trace.effect(self.time, &effect);
-            self.perform(effect)?;
-        }
-        Ok(())
-    }
-
-    fn link_rate(&self, fault: Fault) -> u32 {
-        self.options.rate(fault)
-    }
-
-    fn perform(&mut self, effect: Effect) -> Outcome<()> {
-        match effect {
-            Effect::Reply { request, reply, point } => self.replied(request, reply, point),
-            Effect::Answer { request, answer } => self.answered(request, answer),
-            Effect::Kv { id, request } => {
-                self.send_kv(id, request);
-                Ok(())
-            }
-            Effect::Page { id, request } => {
-                self.send_page(id, request);
-                Ok(())
-            }
-            Effect::Notify(_) => Ok(()),
-            Effect::Report(report) => {
-                self.say(|| format!("report: {}", report.text));
-                if report.severity >= Severity::Warning && self.reports.len() < 50 {
-                    self.reports.push(format!("{:?}: {}", report.severity, report.text));
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn replied(&mut self, id: RequestId, reply: Reply, point: Point) -> Outcome<()> {
-        let Some(asked) = self.asked.remove(&id) else {
-            return Err(Failure::new(
-                "reply-once",
-                format!("{id:?} was answered twice or never asked"),
-            ));
-        };
-        let What::Kernel(caller, op) = asked.what else {
-            return Err(Failure::new(
-                "reply-kind",
-                format!("{id:?} is a control request and got a kernel reply"),
-            ));
-        };
-        self.place += 1;
-        self.last_answer = self.time;
-        self.say(|| format!("{id:?} = {} at {point:?}", brief(&reply)));
-        let answered = self.place;
-        let record = Record {
-            id,
-            caller,
-            op,
-            wall: asked.wall,
-            asked: asked.place,
-            answered,
-            span: Span::new(asked.wall, self.now().wall),
-            reply,
-            point,
-            interrupted: asked.interrupted,
-            inferred: false,
-        };
-        self.epoch.records.push(record);
-        match asked.waiter {
-            Waiter::World => {
-                self.answers.insert(id, Given::Reply);
-            }
-            Waiter::Caller(caller) => Callers::replied(self, caller),
-        }
-        Ok(())
-    }
-
-    fn answered(&mut self, id: RequestId, answer: Box<Answer>) -> Outcome<()> {
-        let Some(asked) = self.asked.remove(&id) else {
-            return Err(Failure::new(
-                "reply-once",
-                format!("{id:?} was answered twice or never asked"),
-            ));
-        };
-        self.place += 1;
-        self.last_answer = self.time;
-        self.say(|| format!("{id:?} = {answer:?}"));
-        if matches!(*answer, Answer::Synced | Answer::Unmounted) {
-            self.epoch.synced.push(asked.place);
-        }
-        match asked.waiter {
-            Waiter::World => {
-                self.answers.insert(id, Given::Answer(answer));
-            }
-            Waiter::Caller(caller) => Callers::answered(self, caller, &answer)?,
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, after: u64, event: Event) {
+    pub(super) fn push(&mut self, after: u64, event: Event) {
         self.ticket += 1;
         self.queue.push(Reverse((self.time + after, self.ticket, event)));
     }

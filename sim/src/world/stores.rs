@@ -107,7 +107,7 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, request: &CommitRequest) -> Result<Commit, KvError> {
-        let share = self.dice.coin();
+        let share = !self.steady && self.dice.coin();
         let commit = self.stores.commit(self.time, request, share)?;
         self.place += 1;
         self.order.push(commit, self.place);
@@ -127,6 +127,14 @@ impl World {
         };
         self.flights.insert(number, flight);
         self.push(after, Event::Land(number));
+    }
+
+    /// A commit on its way takes effect, and nobody hears of it.
+    pub(super) fn land(&mut self, number: u64) {
+        if let Some(mut flight) = self.flights.remove(&number) {
+            flight.fate = KvFate::Serve;
+            self.serve_kv(&mut flight).ok();
+        }
     }
 
     /// What was on its way when the process ended may have happened or not.

@@ -1,0 +1,3 @@
+//! The verbs of `sim`, one file each.
+
+pub(crate) mod exhaustive;

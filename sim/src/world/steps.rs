@@ -1,0 +1,208 @@
+//! What happens next: events, timers, and the machine's effects.
+
+use std::cmp::Reverse;
+use vellum_core::id::RequestId;
+use vellum_core::port::control::Answer;
+use vellum_core::port::kernel::Reply;
+use vellum_core::port::{Effect, Point, Severity};
+
+use super::{
+    Body, EVENTS_MAX, Event, Flight, Given, PATIENCE, Waiter, What, World, brief, clipped,
+};
+use crate::callers::Callers;
+use crate::faults::Fault;
+use crate::history::Record;
+use crate::times::Span;
+use crate::world::{Failure, Outcome};
+
+impl World {
+    /// The next event.
+    ///
+    /// # Errors
+    /// When nothing will ever happen although somebody waits, or everything goes round in circles.
+    pub fn step(&mut self) -> Outcome<()> {
+        self.events += 1;
+        if self.events > EVENTS_MAX {
+            return Err(Failure::new(
+                "livelock",
+                format!("more than {EVENTS_MAX} events\n{}", self.waiting()),
+            ));
+        }
+        self.stores.ail(self.armed);
+        if let Some(result) = self.explored_step() {
+            return result;
+        }
+        let timer = self.client.poll_timeout().map(|at| at.0.max(self.time));
+        let next = self.queue.peek().map(|Reverse((at, ..))| *at);
+        match (timer, next) {
+            (Some(timer), next) if next.is_none_or(|next| timer <= next) => {
+                self.fire_timer(timer)?
+            }
+            (_, Some(_)) => self.fire_event()?,
+            (_, None) => {
+                return Err(Failure::new(
+                    "deadlock",
+                    format!("nothing will happen\n{}", self.waiting()),
+                ));
+            }
+        }
+        if !self.asked.is_empty() && self.time.saturating_sub(self.last_answer) > PATIENCE {
+            return Err(Failure::new(
+                "liveness",
+                format!("no answer for {} s\n{}", PATIENCE / 1_000_000_000, self.waiting()),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn fire_timer(&mut self, at: u64) -> Outcome<()> {
+        self.idle_timeouts = if at > self.time { 0 } else { self.idle_timeouts + 1 };
+        if self.idle_timeouts > 10_000 {
+            return Err(Failure::new(
+                "livelock",
+                format!("the same timeout again and again\n{}", self.waiting()),
+            ));
+        }
+        self.time = at;
+        self.client.handle_timeout(self.now());
+        self.drain()
+    }
+
+    fn fire_event(&mut self) -> Outcome<()> {
+        let Reverse((at, _, event)) = self.queue.pop().expect("the caller looked");
+        self.time = self.time.max(at);
+        self.fire(event)
+    }
+
+    pub(super) fn fire(&mut self, event: Event) -> Outcome<()> {
+        match event {
+            Event::Arrive(flight) => self.arrive(flight),
+            Event::Deliver(flight) => {
+                let Some(flight) = self.flights.remove(&flight) else { return Ok(()) };
+                let completion = flight.completion.expect("served before it is delivered");
+                self.place += 1;
+                self.trace.completion(self.time, flight.effect.0, &completion);
+                self.say(|| format!("{:?} <- {}", flight.effect, clipped(&completion, 2_000)));
+                self.client.handle_completion(self.now(), flight.effect, completion);
+                self.drain()?;
+            }
+            Event::Land(flight) => {
+                if let Some(Flight { body: Body::Late(commit), .. }) = self.flights.remove(&flight)
+                {
+                    self.apply(&commit).ok();
+                }
+            }
+            Event::Caller(caller) => {
+                if !self.crashed {
+                    Callers::go_on(self, caller)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the machine's effects and performs them.
+    pub(super) fn drain(&mut self) -> Outcome<()> {
+        while let Some(effect) = self.client.poll_effect() {
+            if self.crashed {
+                continue;
+            }
+            if self.armed && self.faults.chance(self.link_rate(Fault::Crash)) {
+                self.crashed = true;
+                continue;
+            }
+            self.trace.effect(self.time, &effect);
+            self.perform(effect)?;
+        }
+        Ok(())
+    }
+
+    fn link_rate(&self, fault: Fault) -> u32 {
+        self.options.rate(fault)
+    }
+
+    fn perform(&mut self, effect: Effect) -> Outcome<()> {
+        match effect {
+            Effect::Reply { request, reply, point } => self.replied(request, reply, point),
+            Effect::Answer { request, answer } => self.answered(request, answer),
+            Effect::Kv { id, request } => {
+                self.send_kv(id, request);
+                Ok(())
+            }
+            Effect::Page { id, request } => {
+                self.send_page(id, request);
+                Ok(())
+            }
+            Effect::Notify(_) => Ok(()),
+            Effect::Report(report) => {
+                self.say(|| format!("report: {}", report.text));
+                if report.severity >= Severity::Warning && self.reports.len() < 50 {
+                    self.reports.push(format!("{:?}: {}", report.severity, report.text));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn replied(&mut self, id: RequestId, reply: Reply, point: Point) -> Outcome<()> {
+        let Some(asked) = self.asked.remove(&id) else {
+            return Err(Failure::new(
+                "reply-once",
+                format!("{id:?} was answered twice or never asked"),
+            ));
+        };
+        let What::Kernel(caller, op) = asked.what else {
+            return Err(Failure::new(
+                "reply-kind",
+                format!("{id:?} is a control request and got a kernel reply"),
+            ));
+        };
+        self.place += 1;
+        self.last_answer = self.time;
+        self.say(|| format!("{id:?} = {} at {point:?}", brief(&reply)));
+        let answered = self.place;
+        let record = Record {
+            id,
+            caller,
+            op,
+            wall: asked.wall,
+            asked: asked.place,
+            answered,
+            span: Span::new(asked.wall, self.now().wall),
+            reply,
+            point,
+            interrupted: asked.interrupted,
+            inferred: false,
+        };
+        self.epoch.records.push(record);
+        match asked.waiter {
+            Waiter::World => {
+                self.answers.insert(id, Given::Reply);
+            }
+            Waiter::Caller(caller) => Callers::replied(self, caller),
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, id: RequestId, answer: Box<Answer>) -> Outcome<()> {
+        let Some(asked) = self.asked.remove(&id) else {
+            return Err(Failure::new(
+                "reply-once",
+                format!("{id:?} was answered twice or never asked"),
+            ));
+        };
+        self.place += 1;
+        self.last_answer = self.time;
+        self.say(|| format!("{id:?} = {answer:?}"));
+        if matches!(*answer, Answer::Synced | Answer::Unmounted) {
+            self.epoch.synced.push(asked.place);
+        }
+        match asked.waiter {
+            Waiter::World => {
+                self.answers.insert(id, Given::Answer(answer));
+            }
+            Waiter::Caller(caller) => Callers::answered(self, caller, &answer)?,
+        }
+        Ok(())
+    }
+}
