@@ -23,6 +23,8 @@ pub mod id;
 pub mod limits;
 pub mod local;
 pub mod meta;
+pub mod peer;
 pub mod port;
 mod task;
 pub mod time;
+pub mod wire;

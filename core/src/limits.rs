@@ -63,7 +63,20 @@ pub const COPY_BYTES_MAX: u64 = 256 << 10;
 /// Names that share one name hash (the dentry key has 2 tie bits).
 pub const BUCKET_SLOTS: u64 = 4;
 
+/// Largest payload of one message between peers: a request of the kernel's size and what describes it.
+pub const PEER_MESSAGE_MAX: usize = (1 << 20) + (64 << 10);
+/// Messages to one peer that are not acknowledged.
+pub const PEER_WINDOW_MESSAGES: usize = 1024;
+/// Their bytes.
+pub const PEER_WINDOW_BYTES: usize = 16 << 20;
+/// Sessions that one process accepts.
+pub const PEER_SESSIONS_MAX: usize = 4096;
+/// Connections that have not said who they are.
+pub const PEER_GREETING_MAX: usize = 256;
+
 const _: () = {
+    assert!(PEER_MESSAGE_MAX > IO_SIZE_MAX as usize);
+    assert!(PEER_WINDOW_BYTES >= PEER_MESSAGE_MAX);
     assert!(SUB_BUFFER_MAX * 4 == WRITE_BUFFER_MAX);
     assert!(SUB_BUFFER_MAX >= IO_SIZE_MAX as u64);
     assert!(SUB_BUFFER_MAX <= SEGMENT_PAYLOAD_MAX as u64);

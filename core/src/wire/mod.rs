@@ -1,0 +1,3 @@
+//! Bytes between processes, as pure functions.
+
+pub mod packet;
