@@ -42,6 +42,7 @@ pub struct LocalStore {
     last: Commit,
     durable: Version,
     capacity: u64,
+    page_file_bytes: u64,
     troubles: Vec<String>,
 }
 
@@ -88,6 +89,19 @@ impl LocalStore {
     /// # Panics
     /// If empty stores do not open.
     pub fn new(volume: VolumeId, capacity: u64, ills: Ills) -> LocalStore {
+        LocalStore::with_page_files(volume, capacity, ills, PAGE_FILE_BYTES)
+    }
+
+    /// The same with page files of this size.
+    ///
+    /// # Panics
+    /// If empty stores do not open.
+    pub fn with_page_files(
+        volume: VolumeId,
+        capacity: u64,
+        ills: Ills,
+        page_file_bytes: u64,
+    ) -> LocalStore {
         let fuse = Fuse::default();
         let (state, sick) = (Rc::default(), ills.clone());
         let mut local = LocalStore {
@@ -101,6 +115,7 @@ impl LocalStore {
             last: Commit::default(),
             durable: Version(0),
             capacity,
+            page_file_bytes,
             troubles: Vec::new(),
         };
         local.start();
@@ -259,9 +274,7 @@ impl LocalStore {
             };
             self.fuse.put_out();
         }
-        self.running = None;
-        let lost =
-            if power { self.logs.cut_power(dice) + self.page_files.cut_power(dice) } else { 0 };
+        let lost = self.stop(power.then_some(dice));
         let kept = self.start();
         if kept < self.promised() {
             self.troubles.push(format!(
@@ -269,8 +282,18 @@ impl LocalStore {
                 self.promised()
             ));
         }
-        self.last = Commit { version: kept, batch: u16::MAX };
         (self.last, lost)
+    }
+
+    /// The process ends, with dice for the power of the machine, too. Returns how many sectors were torn.
+    pub fn stop(&mut self, power: Option<&mut Dice>) -> u64 {
+        self.running = None;
+        power.map_or(0, |dice| self.logs.cut_power(dice) + self.page_files.cut_power(dice))
+    }
+
+    /// What makes all calls fail from a certain one on.
+    pub fn fuse(&self) -> &Fuse {
+        &self.fuse
     }
 
     fn promised(&self) -> Version {
@@ -279,36 +302,34 @@ impl LocalStore {
 
     /// Opens the stores and says which commit was the last.
     fn start(&mut self) -> Version {
-        let (durable, mark) = {
-            let state = self.engine.state.borrow();
-            (state.version, state.mark.clone())
-        };
-        let replayed = log::replay(&self.logs, durable).expect("the disk works");
+        self.open().unwrap_or_else(|error| panic!("the stores do not open: {error}"))
+    }
+
+    /// Opens the stores after [`LocalStore::stop`] and says which commit was the last.
+    ///
+    /// # Errors
+    /// Why they do not open; they may be opened again.
+    pub fn open(&mut self) -> Result<Version, String> {
+        let durable = self.engine.state.borrow().version;
+        let replayed = log::replay(&self.logs, durable).map_err(|error| format!("{error:?}"))?;
         let kept = replayed.last();
         let start = Store::<Rows>::start(replayed);
-        let snapshot = self.engine.apply(&start.batch).expect("the engine works");
-        log::remove_below(&self.logs, u32::MAX).expect("the disk works");
-        let mark = self
-            .engine
-            .state
-            .borrow()
-            .mark
-            .clone()
-            .or(mark)
-            .unwrap_or_else(|| Mark::default().encode());
-        let recovered = match recover(&self.page_files, self.volume, PAGE_FILE_BYTES, Some(&mark)) {
-            Ok(recovered) => recovered,
-            Err(error) => panic!("the page files do not open: {error:?}"),
-        };
+        let snapshot = self.engine.apply(&start.batch).map_err(|error| format!("{error:?}"))?;
+        log::remove_below(&self.logs, u32::MAX).map_err(|error| format!("{error:?}"))?;
+        let mark = self.engine.state.borrow().mark.clone();
+        let mark = mark.unwrap_or_else(|| Mark::default().encode());
+        let recovered = recover(&self.page_files, self.volume, self.page_file_bytes, Some(&mark))
+            .map_err(|error| format!("page files: {error:?}"))?;
         self.troubles.extend(
             recovered.troubles.iter().map(|trouble: &Trouble| format!("{trouble:?} and no rot")),
         );
+        self.last = Commit { version: kept, batch: u16::MAX };
         self.running = Some(Running {
             store: Guarded(RefCell::new(Store::new(snapshot, &start, LIMITS))),
             pages: Guarded(RefCell::new(recovered.pages)),
             log_file: None,
         });
-        kept
+        Ok(kept)
     }
 
     fn running(&self) -> &Running {
