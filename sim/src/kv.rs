@@ -379,6 +379,15 @@ fn check_size(request: &CommitRequest) -> Result<(), KvError> {
             Mutation::ClearRange { range } => (range.begin.len().max(range.end.len()), 0),
             Mutation::Atomic { key, operand, .. } => (key.len(), operand.len()),
         };
+        let room = match mutation {
+            Mutation::SetStampedKey { stamp_at, .. } => Some((*stamp_at, key)),
+            Mutation::SetStampedValue { stamp_at, .. } => Some((*stamp_at, value)),
+            _ => None,
+        };
+        let fits = |(at, len): (usize, usize)| at.checked_add(10).is_some_and(|end| end <= len);
+        if !room.is_none_or(fits) {
+            return Err(KvError::TooLarge);
+        }
         if key > KEY_MAX || value > VALUE_MAX {
             return Err(KvError::TooLarge);
         }

@@ -156,6 +156,7 @@ impl SimPages {
             if flat(&old.payload, 0, old.len) != flat(&draft.payload, 0, draft.len) {
                 self.violations
                     .push(format!("segment {} was written twice with other bytes", draft.id));
+                return Err(PageError::Corrupt { offset: 0 });
             }
             return Ok(PageReply::Appended { physical });
         }
@@ -180,7 +181,7 @@ impl SimPages {
         if len == 0 || end > u64::from(stored.len) {
             self.violations
                 .push(format!("read of {offset}+{len} in segment {id} of {} bytes", stored.len));
-            return Err(PageError::Io);
+            return Err(PageError::Missing);
         }
         if let Some(from) = stored.damaged.filter(|from| end > u64::from(*from)) {
             return Err(PageError::Corrupt { offset: from });

@@ -7,7 +7,8 @@ use bytes::Bytes;
 /// What is asked of the page store.
 #[derive(Clone, Debug)]
 pub enum PageRequest {
-    /// Stores a new segment. Create-only: an id is never written twice with other bytes.
+    /// Stores a new segment. Create-only: an id is never written twice with other bytes; a store refuses
+    /// that. The same bytes again are answered like the first time.
     /// Durable after the next [`super::meta_kv::KvRequest::Sync`] of a commit that names it.
     /// Answered by [`PageReply::Appended`].
     Append(SegmentDraft),
@@ -95,7 +96,7 @@ pub struct Space {
 /// Why the page store did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageError {
-    /// No such segment.
+    /// No such segment, or fewer bytes in it than were asked for.
     Missing,
     /// Bytes of the segment are not those that were written.
     Corrupt {

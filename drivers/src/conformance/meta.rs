@@ -1,5 +1,8 @@
 //! The contract of a metadata store.
 
+mod rows;
+mod versions;
+
 use super::MetaStore;
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -23,7 +26,14 @@ pub fn check(store: &dyn MetaStore) {
     ranges_page_both_ways(store);
     future_versions_are_not_there_yet(store);
     sync_answers_what_is_durable(store);
+    versions::check(store);
+    rows::check(store);
+}
+
+/// Runs the checks of a store that many threads may call.
+pub fn check_threads(store: &(dyn MetaStore + Sync)) {
     increments_of_many_threads_all_count(store);
+    rounds_see_one_moment(store);
 }
 
 fn key(text: &str) -> Key {
@@ -383,7 +393,7 @@ pub fn sync_answers_what_is_durable(store: &dyn MetaStore) {
 }
 
 /// Read, add one, commit, again on a conflict: no increment is lost.
-pub fn increments_of_many_threads_all_count(store: &dyn MetaStore) {
+pub fn increments_of_many_threads_all_count(store: &(dyn MetaStore + Sync)) {
     const THREADS: u64 = 4;
     const EACH: u64 = 200;
     let number = |value: Option<Value>| {
@@ -421,4 +431,35 @@ pub fn increments_of_many_threads_all_count(store: &dyn MetaStore) {
         }
     });
     assert_eq!(number(get_at(store, None, "count")), THREADS * EACH);
+}
+
+/// Two keys that are always written together are always read as equal.
+pub fn rounds_see_one_moment(store: &(dyn MetaStore + Sync)) {
+    const ROUNDS: u64 = 300;
+    write(store, vec![set("pair/a", "0"), set("pair/b", "0")]);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for n in 1..=ROUNDS {
+                let value = n.to_string();
+                let commit = write(store, vec![set("pair/a", &value), set("pair/b", &value)]);
+                if n % 32 == 0 {
+                    store.sync(commit.version).expect("a sync");
+                }
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(move || {
+                for _ in 0..ROUNDS {
+                    let all =
+                        Read::Range { range: range("pair/", "pair0"), limit: 9, reverse: true };
+                    let reads = vec![Read::Get(key("pair/a")), all];
+                    let (_, values) = read_at(store, None, reads).expect("a round");
+                    let [Values::One(Some(a)), Values::Rows { rows, .. }] = &values[..] else {
+                        panic!("{values:?}")
+                    };
+                    assert!(rows.iter().all(|(_, value)| value == a), "{a:?} and {rows:?}");
+                }
+            });
+        }
+    });
 }

@@ -13,7 +13,7 @@ use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, ReadRo
 use vellum_core::port::page_store::{PageError, SegmentDraft, Space};
 
 /// A metadata store, called directly. The contract is `vellum_core::port::meta_kv`.
-pub trait MetaStore: Send + Sync {
+pub trait MetaStore {
     /// Answers with [`KvReply::Values`].
     fn read(&self, round: &ReadRound) -> Result<KvReply, KvError>;
     /// Applies a write set.
@@ -23,7 +23,7 @@ pub trait MetaStore: Send + Sync {
 }
 
 /// A page store, called directly. The contract is `vellum_core::port::page_store`.
-pub trait PageStore: Send + Sync {
+pub trait PageStore {
     /// Stores a segment; answers with the bytes it takes.
     fn append(&self, draft: SegmentDraft) -> Result<u64, PageError>;
     /// Reads and verifies payload bytes.

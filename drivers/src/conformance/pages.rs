@@ -12,6 +12,14 @@ pub fn check(store: &dyn PageStore) {
     lists_in_order_and_by_pages(store);
     forgets_what_was_deleted(store);
     tells_its_capacity(store);
+    takes_a_payload_in_any_pieces(store);
+    knows_nothing_of_what_was_never_stored(store);
+    deletes_what_is_not_durable_yet(store);
+}
+
+/// Runs the checks of a store that many threads may call.
+pub fn check_threads(store: &(dyn PageStore + Sync)) {
+    appends_of_many_threads_are_all_there(store);
 }
 
 fn id(sequence: u64) -> SegmentId {
@@ -93,4 +101,80 @@ pub fn forgets_what_was_deleted(store: &dyn PageStore) {
 pub fn tells_its_capacity(store: &dyn PageStore) {
     let space = store.space().expect("the capacity");
     assert!(space.total > 0 && space.free <= space.total, "{space:?}");
+}
+
+/// The payload is the concatenation of its pieces, however many and however short.
+pub fn takes_a_payload_in_any_pieces(store: &dyn PageStore) {
+    let bytes: Bytes = (0..9_001u32).map(|n| (n * 7 + n / 256) as u8).collect();
+    for (n, cut) in [1, 2, 7, 4_095, 4_096, 4_097, 9_001].into_iter().enumerate() {
+        let mut payload: Vec<Bytes> = vec![Bytes::new()];
+        let mut rest = bytes.clone();
+        while !rest.is_empty() {
+            payload.push(rest.split_to(cut.min(rest.len())));
+            payload.push(Bytes::new());
+        }
+        let id = id(500 + n as u64);
+        store.append(SegmentDraft { id, payload, len: 9_001 }).expect("an append");
+        assert_eq!(store.read(id, 0, 9_001).expect("a read"), bytes, "pieces of {cut}");
+        assert_eq!(store.read(id, 4_090, 12).expect("a read"), bytes[4_090..4_102]);
+    }
+}
+
+/// Neither to read nor to verify; to delete it is no error.
+pub fn knows_nothing_of_what_was_never_stored(store: &dyn PageStore) {
+    let unknown = id(599);
+    assert_eq!(store.read(unknown, 0, 1), Err(PageError::Missing));
+    assert_eq!(store.verify(unknown), Err(PageError::Missing));
+    assert_eq!(store.delete(&[unknown, unknown]), Ok(()));
+    assert_eq!(store.delete(&[]), Ok(()));
+    assert_eq!(store.list(Some(id(u64::MAX)), 10), Ok(Vec::new()), "nothing behind the last");
+    store.append(draft(598, 10)).expect("an append");
+    for (offset, len) in [(10, 1), (9, 2), (0, 11), (u32::MAX, 1), (1, u32::MAX)] {
+        let beyond = store.read(id(598), offset, len);
+        assert_eq!(beyond, Err(PageError::Missing), "{offset}+{len} of 10");
+    }
+}
+
+/// Whether a sync came in between makes no difference.
+pub fn deletes_what_is_not_durable_yet(store: &dyn PageStore) {
+    for (n, synced) in [(600, false), (601, true)] {
+        store.append(draft(n, 5_000)).expect("an append");
+        if synced {
+            store.sync().expect("a sync");
+        }
+        store.delete(&[id(n)]).expect("a delete");
+        assert_eq!(store.read(id(n), 0, 1), Err(PageError::Missing));
+        store.sync().expect("a sync after the delete");
+        assert_eq!(store.verify(id(n)), Err(PageError::Missing));
+    }
+}
+
+/// Appends, reads, deletes and syncs at once.
+pub fn appends_of_many_threads_are_all_there(store: &(dyn PageStore + Sync)) {
+    const EACH: u64 = 30;
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    let sequence = 1_000 + thread * EACH + n;
+                    let len = 1 + (n as usize * 977) % 20_000;
+                    let draft = draft(sequence, len);
+                    store.append(draft.clone()).expect("an append");
+                    let read = store.read(draft.id, 0, len as u32).expect("a read");
+                    assert_eq!(read, draft.payload.concat());
+                    match n % 5 {
+                        0 => store.sync().expect("a sync"),
+                        1 => store.delete(&[draft.id]).expect("a delete"),
+                        _ => {}
+                    }
+                }
+            });
+        }
+    });
+    for sequence in 1_000..1_000 + 4 * EACH {
+        let n = (sequence - 1_000) % EACH;
+        let expected = 1 + (n as u32 * 977) % 20_000;
+        let found = store.verify(id(sequence));
+        assert_eq!(found, if n % 5 == 1 { Err(PageError::Missing) } else { Ok(expected) });
+    }
 }
