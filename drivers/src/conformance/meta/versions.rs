@@ -176,7 +176,8 @@ fn old_versions_keep_every_kind_of_change(store: &dyn MetaStore) {
         op: AtomicOp::Add,
         operand: SmallVec::from_slice(&[n, 0]),
     };
-    let states: [(Vec<Mutation>, &[(&str, &[u8])]); 5] = [
+    type Expected<'a> = &'a [(&'a str, &'a [u8])];
+    let states: [(Vec<Mutation>, Expected<'_>); 5] = [
         (vec![set("kind/a", "1"), set("kind/z", "1")], &[("kind/a", b"1"), ("kind/z", b"1")]),
         (vec![add(3)], &[("kind/a", b"1"), ("kind/n", &[3, 0]), ("kind/z", b"1")]),
         (
