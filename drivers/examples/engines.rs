@@ -20,6 +20,9 @@ use vellum_core::port::meta_kv::{
 use vellum_drivers::EmbeddedKv;
 use vellum_drivers::conformance::MetaStore;
 
+/// A store that many threads call.
+type Shared = dyn MetaStore + Send + Sync;
+
 const FILES: u64 = 200_000;
 const INODES: u64 = 100_000;
 const DIRECTORY: u64 = 10_000;
@@ -31,16 +34,16 @@ fn main() {
     let dir = dir.join(format!("engines-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a directory");
     match &*engine {
-        "overlay" => run(&dir, |dir| {
-            Arc::new(EmbeddedKv::open(dir).expect("the overlay")) as Arc<dyn MetaStore>
-        }),
-        "fjall" => run(&dir, |dir| Arc::new(FjallKv::open(dir)) as Arc<dyn MetaStore>),
+        "overlay" => {
+            run(&dir, |dir| Arc::new(EmbeddedKv::open(dir).expect("the overlay")) as Arc<Shared>)
+        }
+        "fjall" => run(&dir, |dir| Arc::new(FjallKv::open(dir)) as Arc<Shared>),
         other => panic!("unknown engine {other}"),
     }
     std::fs::remove_dir_all(&dir).expect("clean up");
 }
 
-fn run(dir: &Path, open: impl Fn(&Path) -> Arc<dyn MetaStore>) {
+fn run(dir: &Path, open: impl Fn(&Path) -> Arc<Shared>) {
     let store = open(dir);
     let mut next = 0;
     for (threads, every_ms) in [(1, 1000), (1, 10), (4, 1000), (4, 10)] {
@@ -89,7 +92,7 @@ fn timed(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-fn with_sync_every(store: &dyn MetaStore, every: Duration, work: impl FnOnce()) -> Duration {
+fn with_sync_every(store: &Shared, every: Duration, work: impl FnOnce()) -> Duration {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -104,11 +107,11 @@ fn with_sync_every(store: &dyn MetaStore, every: Duration, work: impl FnOnce()) 
     })
 }
 
-fn sync(store: &dyn MetaStore) {
+fn sync(store: &Shared) {
     store.sync(Version(u64::MAX)).expect("a sync");
 }
 
-fn creates(store: &dyn MetaStore, threads: u64, from: u64, count: u64, each: bool) {
+fn creates(store: &Shared, threads: u64, from: u64, count: u64, each: bool) {
     std::thread::scope(|scope| {
         for thread in 0..threads {
             scope.spawn(move || {
@@ -149,7 +152,7 @@ fn dentry(dir: u64, slot: u64) -> Key {
     key(b'N', dir, &slot.to_be_bytes())
 }
 
-fn create(store: &dyn MetaStore, n: u64) -> Commit {
+fn create(store: &Shared, n: u64) -> Commit {
     let (dir, slot) = (parent(n), bucket(n));
     let bucket = KeyRange { begin: dentry(dir, slot), end: dentry(dir, slot + 4) };
     let core = key(b'I', dir, b"a");
@@ -191,7 +194,7 @@ fn create(store: &dyn MetaStore, n: u64) -> Commit {
     }
 }
 
-fn delete(store: &dyn MetaStore, n: u64) {
+fn delete(store: &Shared, n: u64) {
     let inode = KeyRange { begin: key(b'I', ino(n), b""), end: key(b'I', ino(n) + 1, b"") };
     let core = key(b'I', ino(n), b"a");
     let reads = vec![Read::Get(dentry(parent(n), bucket(n))), Read::Get(core.clone())];
@@ -215,7 +218,7 @@ fn delete(store: &dyn MetaStore, n: u64) {
 }
 
 /// Inodes with the six rows that stat reads.
-fn load_inodes(store: &dyn MetaStore) {
+fn load_inodes(store: &Shared) {
     for n in 0..INODES {
         let row = |tag: &[u8], len| Mutation::Set {
             key: key(b'J', n, tag),
@@ -234,7 +237,7 @@ fn load_inodes(store: &dyn MetaStore) {
     }
 }
 
-fn getattrs(store: &dyn MetaStore, what: &str) {
+fn getattrs(store: &Shared, what: &str) {
     const COUNT: u64 = 200_000;
     let took = timed(|| {
         for n in 0..COUNT {
@@ -253,7 +256,7 @@ fn getattrs(store: &dyn MetaStore, what: &str) {
     report(what, COUNT, took);
 }
 
-fn readdir(store: &dyn MetaStore) {
+fn readdir(store: &Shared) {
     let mut range = KeyRange { begin: dentry(2, 0), end: dentry(3, 0) };
     let mut count = 0;
     loop {
