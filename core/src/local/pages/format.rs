@@ -243,3 +243,6 @@ fn take_u64(input: &mut &[u8]) -> Option<u64> {
     *input = rest;
     Some(u64::from_le_bytes(*head))
 }
+
+#[cfg(test)]
+mod tests;
