@@ -9,9 +9,16 @@ pub fn now() -> Now {
 }
 
 /// CLOCK_BOOTTIME in nanoseconds.
+#[cfg(not(all(test, feature = "shuttle")))]
 pub(super) fn mono() -> Instant {
     let t = clock_gettime(ClockId::Boottime);
     Instant((t.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(t.tv_nsec as u64))
+}
+
+/// The time of the alarms.
+#[cfg(all(test, feature = "shuttle"))]
+pub(super) fn mono() -> Instant {
+    Instant(super::sync::clock())
 }
 
 fn wall() -> WallTime {

@@ -12,29 +12,34 @@
 //! answer can overtake it; an effect is performed exactly once, by the thread that drained it or by the
 //! pool; time never runs backwards within the machine, since it is sampled under the lock.
 //!
-//! Tests: the mounted tests in `fuse-bin/tests`.
+//! Tests: `tests.rs` here, also under shuttle (`ci/shuttle`); the mounted tests in `fuse-bin/tests`.
 
 mod clock;
 mod local;
+mod machine;
 mod notices;
 mod pool;
 mod spare;
 mod stores;
+mod sync;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod waiter;
 
 pub use clock::now;
+pub use machine::Machine;
 pub use notices::Notify;
 pub use stores::{MetaStore, PageStore, Stores};
 pub use waiter::Respond;
 
 use crossbeam_channel::{Receiver, bounded};
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use pool::{Job, Pool};
 use smallvec::SmallVec;
 use spare::Spare;
 use std::sync::Arc;
+use sync::{Mutex, Plant, planted};
 use timer::Timer;
 use vellum_core::client::Client;
 use vellum_core::id::{EffectId, RequestId};
@@ -47,8 +52,8 @@ use vellum_core::time::Now;
 use waiter::{Label, Waiter};
 
 /// A machine and everything that drives it. `R` answers one request of the kernel.
-pub struct Host<R> {
-    inner: Mutex<Inner<R>>,
+pub struct Host<R, M = Client> {
+    inner: Mutex<Inner<R, M>>,
     stores: Stores,
     pool: Pool,
     timer: Timer,
@@ -66,8 +71,8 @@ enum Thread {
 }
 
 /// What the mutex protects.
-struct Inner<R> {
-    machine: Client,
+struct Inner<R, M> {
+    machine: M,
     waiting: HashMap<RequestId, Waiter<R>>,
     /// The id of the host's last request of its own. Odd: the kernel's are even.
     last_own: u64,
@@ -95,12 +100,12 @@ const SHORT: usize = 128 << 10;
 type Works<R> = SmallVec<[Work<R>; 4]>;
 type Done = SmallVec<[(EffectId, Completion); 4]>;
 
-impl<R: Respond> Host<R> {
+impl<R: Respond, M: Machine> Host<R, M> {
     /// A host with its threads running; nothing is asked of the machine yet.
     ///
     /// # Errors
     /// When the system refuses a thread or a timer.
-    pub fn start(machine: Client, stores: Stores) -> std::io::Result<Arc<Host<R>>> {
+    pub fn start(machine: M, stores: Stores) -> std::io::Result<Arc<Host<R, M>>> {
         let (pool, pool_ends) = Pool::new();
         let (timer, timer_end) = Timer::new()?;
         let inner = Inner { machine, waiting: HashMap::new(), last_own: 1 };
@@ -110,7 +115,7 @@ impl<R: Respond> Host<R> {
             pool,
             timer,
             notices: notices::Notices::new(),
-            spare: Spare::default(),
+            spare: Spare::new(),
         });
         pool_ends.spawn(&host)?;
         timer_end.spawn(&host)?;
@@ -199,7 +204,7 @@ impl<R: Respond> Host<R> {
     fn run(
         &self,
         thread: Thread,
-        feed: impl FnOnce(&mut Inner<R>, Now) -> Option<(RequestId, Waiter<R>)>,
+        feed: impl FnOnce(&mut Inner<R, M>, Now) -> Option<(RequestId, Waiter<R>)>,
     ) {
         // One buffer for all rounds: what lies in it is large, and would be copied wherever it is passed.
         let mut work = Works::new();
@@ -225,10 +230,14 @@ impl<R: Respond> Host<R> {
     fn turn(
         &self,
         work: &mut Works<R>,
-        feed: impl FnOnce(&mut Inner<R>, Now) -> Option<(RequestId, Waiter<R>)>,
+        feed: impl FnOnce(&mut Inner<R, M>, Now) -> Option<(RequestId, Waiter<R>)>,
     ) {
         let mut inner = self.inner.lock();
         let mut own = feed(&mut inner, clock::now());
+        if planted(Plant::LateWaiter) {
+            drop(inner);
+            inner = self.inner.lock();
+        }
         inner.drain(&mut own, work);
         if let Some((id, waiter)) = own {
             inner.waiting.insert(id, waiter);
@@ -322,7 +331,7 @@ impl<R: Respond> Host<R> {
     }
 }
 
-impl<R: Respond> Inner<R> {
+impl<R: Respond, M: Machine> Inner<R, M> {
     fn own_request(&mut self) -> RequestId {
         self.last_own += 2;
         RequestId(self.last_own)

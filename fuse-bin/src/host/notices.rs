@@ -4,13 +4,12 @@
 //! send one. The queue coalesces: per inode one range and per name one entry, so it is bounded by what
 //! the kernel can have cached. Nothing is ever dropped: a lost invalidation is stale data for ever.
 
+use super::sync::{Condvar, Mutex, Plant, planted, thread};
 use bytes::Bytes;
 use hashbrown::HashMap;
-use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use vellum_core::id::Ino;
 use vellum_core::port::kernel::Notification;
 
@@ -25,7 +24,7 @@ pub trait Notify: Send + 'static {
 
 pub(super) struct Notices {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -60,22 +59,23 @@ impl Notices {
 
     pub(super) fn spawn(&self, kernel: impl Notify) -> io::Result<()> {
         let shared = self.shared.clone();
-        let thread = std::thread::Builder::new().name("vellum-notify".into()).spawn(move || {
+        let teller = thread::Builder::new().name("vellum-notify".into()).spawn(move || {
             while let Some(notification) = shared.next() {
                 if let Err(error) = kernel.notify(&notification) {
                     tracing::warn!(%error, ?notification, "the kernel refused a notification");
                 }
             }
         })?;
-        *self.thread.lock() = Some(thread);
+        *self.thread.lock() = Some(teller);
         Ok(())
     }
 
     pub(super) fn stop(&self) {
         self.shared.queue.lock().stop = true;
         self.shared.filled.notify_all();
-        if let Some(thread) = self.thread.lock().take() {
-            super::pool::join(thread);
+        let teller = self.thread.lock().take();
+        if let Some(teller) = teller {
+            super::pool::join(teller);
         }
     }
 }
@@ -90,6 +90,10 @@ impl Shared {
             }
             if let Some(notification) = queue.pop() {
                 return Some(notification);
+            }
+            if planted(Plant::LostWakeup) {
+                drop(queue);
+                queue = self.queue.lock();
             }
             self.filled.wait(&mut queue);
         }
@@ -138,7 +142,7 @@ fn union(a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
     (begin, end - begin)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::*;
 

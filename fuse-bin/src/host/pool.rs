@@ -4,12 +4,10 @@
 //! other. The queues have no bound of their own: the machine bounds what it asks for (its dirty
 //! limit), and a reader of the kernel's queue must never wait for room.
 
-use super::{Host, Respond};
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use parking_lot::Mutex;
+use super::sync::{Mutex, Plant, Receiver, Sender, planted, thread, unbounded};
+use super::{Host, Machine, Respond};
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use vellum_core::id::EffectId;
 use vellum_core::port::Completion;
 use vellum_core::port::meta_kv::KvRequest;
@@ -28,14 +26,14 @@ pub(super) enum Job {
 pub(super) struct Pool {
     jobs: Sender<Job>,
     syncs: Sender<Job>,
-    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    threads: Arc<Mutex<Vec<thread::JoinHandle<()>>>>,
 }
 
 /// The part that becomes threads.
 pub(super) struct PoolEnds {
     jobs: Receiver<Job>,
     syncs: Receiver<Job>,
-    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    threads: Arc<Mutex<Vec<thread::JoinHandle<()>>>>,
 }
 
 impl Pool {
@@ -58,25 +56,25 @@ impl Pool {
     }
 
     pub(super) fn stop(&self) {
-        for _ in 0..WORKERS {
+        for _ in 0..if planted(Plant::OneStop) { 1 } else { WORKERS } {
             let _ = self.jobs.send(Job::Stop);
         }
         let _ = self.syncs.send(Job::Stop);
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            join(thread);
+        for worker in std::mem::take(&mut *self.threads.lock()) {
+            join(worker);
         }
     }
 }
 
 impl PoolEnds {
-    pub(super) fn spawn<R: Respond>(self, host: &Arc<Host<R>>) -> io::Result<()> {
+    pub(super) fn spawn<R: Respond, M: Machine>(self, host: &Arc<Host<R, M>>) -> io::Result<()> {
         let mut queues = vec![("vellum-sync".to_string(), self.syncs)];
         for n in 0..WORKERS {
             queues.push((format!("vellum-io-{n}"), self.jobs.clone()));
         }
         for (name, queue) in queues {
             let host = Arc::downgrade(host);
-            let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let worker = thread::Builder::new().name(name).spawn(move || {
                 while let Ok(job) = queue.recv() {
                     let Some(host) = host.upgrade() else { return };
                     match job {
@@ -92,15 +90,15 @@ impl PoolEnds {
                     }
                 }
             })?;
-            self.threads.lock().push(thread);
+            self.threads.lock().push(worker);
         }
         Ok(())
     }
 }
 
 /// Waits for a thread, unless it is the current one (the last owner of a host may be one of its threads).
-pub(super) fn join(thread: JoinHandle<()>) {
-    if thread.thread().id() != std::thread::current().id() {
-        let _ = thread.join();
+pub(super) fn join(handle: thread::JoinHandle<()>) {
+    if handle.thread().id() != thread::current().id() {
+        let _ = handle.join();
     }
 }

@@ -1,22 +1,13 @@
 //! Calls the machine when the time it named has come.
 //!
-//! A timerfd on CLOCK_BOOTTIME, so that time spent suspended counts. Under the machine's lock only an
-//! atomic is written ([`Timer::aim`]); the timer is programmed after unlocking and only when the time
+//! Under the machine's lock only an atomic is written ([`Timer::aim`]); the timer is programmed after unlocking and only when the time
 //! became earlier. A time that became later is noticed when the old one fires, without visiting the
 //! machine.
 
-use super::{Host, Respond, clock};
-use parking_lot::Mutex;
-use rustix::fd::OwnedFd;
-use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
+use super::sync::{Alarm, AtomicBool, AtomicU64, Mutex, Ordering, Plant, planted, thread};
+use super::{Host, Machine, Respond, clock};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use vellum_core::time::Instant;
 
 /// No time at all.
@@ -24,15 +15,15 @@ const NEVER: u64 = u64::MAX;
 
 pub(super) struct Timer {
     shared: Arc<Shared>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    thread: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
 }
 
 /// What the waiting thread and the programming threads share.
 struct Shared {
-    fd: OwnedFd,
+    alarm: Alarm,
     /// When the machine wants to be called.
     wanted: AtomicU64,
-    /// What the timerfd is programmed to. Written under `programming` only.
+    /// What the alarm is programmed to. Written under `programming` only.
     programmed: AtomicU64,
     programming: Mutex<()>,
     stop: AtomicBool,
@@ -41,14 +32,13 @@ struct Shared {
 /// The part that becomes a thread.
 pub(super) struct TimerEnd {
     shared: Arc<Shared>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    thread: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
 }
 
 impl Timer {
     pub(super) fn new() -> io::Result<(Timer, TimerEnd)> {
-        let fd = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?;
         let shared = Arc::new(Shared {
-            fd,
+            alarm: Alarm::new()?,
             wanted: AtomicU64::new(NEVER),
             programmed: AtomicU64::new(NEVER),
             programming: Mutex::new(()),
@@ -84,36 +74,27 @@ impl Timer {
             let _programming = self.shared.programming.lock();
             self.shared.set(0);
         }
-        if let Some(thread) = self.thread.lock().take() {
-            super::pool::join(thread);
+        let waiter = self.thread.lock().take();
+        if let Some(waiter) = waiter {
+            super::pool::join(waiter);
         }
     }
 }
 
 impl Shared {
-    /// Programs the timerfd. The caller holds `programming`.
+    /// Programs the alarm. The caller holds `programming`.
     fn set(&self, at: u64) {
         self.programmed.store(at, Ordering::SeqCst);
-        // Zero would disarm it.
-        let at = at.max(1);
-        let it_value =
-            Timespec { tv_sec: (at / 1_000_000_000) as i64, tv_nsec: (at % 1_000_000_000) as _ };
-        let spec = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
-        timerfd_settime(&self.fd, TimerfdTimerFlags::ABSTIME, &spec)
-            .expect("a timerfd takes any absolute time");
-    }
-
-    /// Blocks until the timer fires.
-    fn wait(&self) {
-        let mut expirations = [0u8; 8];
-        while let Err(Errno::INTR) = rustix::io::read(&self.fd, &mut expirations) {}
+        self.alarm.set(at);
     }
 
     /// After the timer fired: whether the machine is due. If not, waits for the new time.
     fn due(&self) -> bool {
         let _programming = self.programming.lock();
+        let early = self.wanted.load(Ordering::SeqCst);
         self.programmed.store(NEVER, Ordering::SeqCst);
-        let wanted = self.wanted.load(Ordering::SeqCst);
+        let newest = self.wanted.load(Ordering::SeqCst);
+        let wanted = if planted(Plant::StaleAlarm) { early } else { newest };
         if wanted <= clock::mono().0 {
             return true;
         }
@@ -125,12 +106,12 @@ impl Shared {
 }
 
 impl TimerEnd {
-    pub(super) fn spawn<R: Respond>(self, host: &Arc<Host<R>>) -> io::Result<()> {
+    pub(super) fn spawn<R: Respond, M: Machine>(self, host: &Arc<Host<R, M>>) -> io::Result<()> {
         let TimerEnd { shared, thread } = self;
         let host = Arc::downgrade(host);
-        let handle = std::thread::Builder::new().name("vellum-timer".into()).spawn(move || {
+        let handle = thread::Builder::new().name("vellum-timer".into()).spawn(move || {
             loop {
-                shared.wait();
+                shared.alarm.wait();
                 if shared.stop.load(Ordering::SeqCst) {
                     return;
                 }
