@@ -6,10 +6,11 @@ use crate::error::{FsError, FsResult};
 use crate::id::{Ino, SegmentId};
 use crate::meta::key::{self, tag};
 use crate::meta::ops::create::{Create, Created, create};
+use crate::meta::ops::format::put_directory;
 use crate::meta::ops::groups;
 use crate::meta::ops::reconnect::reconnect;
 use crate::meta::ops::relocate::relocate;
-use crate::meta::record::{Core, Dentry, Pair, encode_erase, flag};
+use crate::meta::record::{Core, Dentry, encode_erase, flag};
 use crate::meta::txn::{Txn, Volume, list, one, rows, transact, value};
 use crate::port::Point;
 use crate::port::kernel::S_IFDIR;
@@ -187,26 +188,7 @@ async fn directory(txn: &mut Txn<'_>, ino: Ino, perm: u32, now: WallTime) -> FsR
     if core_of(txn, ino).await?.is_some() {
         return Ok(false);
     }
-    let core = Core {
-        mode: S_IFDIR | perm,
-        uid: 0,
-        gid: 0,
-        nlink: 1,
-        rdev: 0,
-        flags: 0,
-        generation: 0,
-        trunc_epoch: 0,
-        btime: now,
-        ctime: now,
-        home: Ino::ROOT,
-        home_cookie: 0,
-    };
-    txn.set(key::inode(ino, tag::CORE), core.encode());
-    txn.add(key::usage(), &Pair { hi: 1, lo: 0 }.encode());
-    if ino == Ino::ROOT {
-        let parent = Bytes::copy_from_slice(&Ino::ROOT.0.to_be_bytes());
-        txn.set(key::inode(ino, tag::PARENT), parent);
-    }
+    put_directory(txn, ino, perm, (0, 0), now);
     Ok(true)
 }
 

@@ -28,10 +28,26 @@ pub async fn format(
         incarnation: 0,
         created: now,
     };
-    let root = Core {
-        mode: S_IFDIR | (options.mode & 0o7777),
-        uid: options.uid,
-        gid: options.gid,
+    txn.set(key::volume(), record.encode());
+    if options.limit != Limit::default() {
+        txn.set(key::limit(), encode_limit(options.limit));
+    }
+    put_directory(txn, Ino::ROOT, options.mode & 0o7777, (options.uid, options.gid), now);
+    Ok((Found::Volume(record), true))
+}
+
+/// A directory that has no name yet: a root, or what a repair gives to entries that have lost theirs.
+pub fn put_directory(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    perm: u32,
+    (uid, gid): (u32, u32),
+    now: WallTime,
+) {
+    let core = Core {
+        mode: S_IFDIR | perm,
+        uid,
+        gid,
         nlink: 1,
         rdev: 0,
         flags: 0,
@@ -42,12 +58,9 @@ pub async fn format(
         home: Ino::ROOT,
         home_cookie: 0,
     };
-    txn.set(key::volume(), record.encode());
-    if options.limit != Limit::default() {
-        txn.set(key::limit(), encode_limit(options.limit));
+    txn.set(key::inode(ino, tag::CORE), core.encode());
+    if ino == Ino::ROOT {
+        txn.set(key::inode(ino, tag::PARENT), ino_value(Ino::ROOT));
     }
-    txn.set(key::inode(Ino::ROOT, tag::CORE), root.encode());
-    txn.set(key::inode(Ino::ROOT, tag::PARENT), ino_value(Ino::ROOT));
     txn.charge(Pair { hi: 1, lo: 0 });
-    Ok((Found::Volume(record), true))
 }

@@ -1,15 +1,15 @@
 //! link: another name for an inode.
 
-use super::bucket::Bucket;
-use super::{WHOLE, child, live_dir_core, touch_dir};
+use super::WHOLE;
+use super::new_name::NewName;
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;
 use crate::limits::LINK_MAX;
 use crate::meta::attrs::Attrs;
-use crate::meta::key::{self, tag};
+use crate::meta::key;
 use crate::meta::name;
-use crate::meta::record::{Core, Dentry, flag};
-use crate::meta::txn::{Txn, one, value};
+use crate::meta::record::flag;
+use crate::meta::txn::Txn;
 use crate::time::WallTime;
 use bytes::Bytes;
 
@@ -29,19 +29,9 @@ pub async fn link(
     now: WallTime,
 ) -> FsResult<(Attrs, bool)> {
     name::check_entry(name).map_err(|e| if e == FsError::Invalid { FsError::Exists } else { e })?;
-    let first = txn.volume.names.bucket(name);
-    let want_core = one(key::inode(ino, tag::CORE));
-    let [dir_value, bucket, core] = txn
-        .read([
-            one(key::inode(dir, tag::CORE)),
-            Bucket::want(dir, first),
-            if planted!(LostLink) { want_core.snapshot() } else { want_core },
-        ])
-        .await?;
-    let mut dir_core = live_dir_core(value(dir_value))?;
-    let bucket = Bucket::decode(first, bucket)?;
-    let mut core = Core::decode(&value(core).ok_or(FsError::Stale)?)?;
-    if bucket.find(name).is_some() {
+    let (new, core) = NewName::read(txn, ino, dir, name).await?;
+    let mut core = core.ok_or(FsError::Stale)?;
+    if new.is_taken() {
         return Err(FsError::Exists);
     }
     match core.nlink {
@@ -50,7 +40,7 @@ pub async fn link(
         LINK_MAX.. => return Err(FsError::TooManyLinks),
         _ => {}
     }
-    let cookie = bucket.vacancy(None)?;
+    let cookie = new.cookie()?;
 
     let first = core.nlink == 0;
     if first {
@@ -72,9 +62,6 @@ pub async fn link(
     if !planted!(KeptChangeTime) {
         core.ctime = core.ctime.max(now);
     }
-    txn.set(key::inode(ino, tag::CORE), core.encode());
-    let dentry = Dentry { ino, kind: core.kind(), name: name.clone() };
-    txn.set(key::dentry(dir, cookie), dentry.encode());
-    touch_dir(txn, dir, &mut dir_core, now, child(false, 1));
+    new.put(txn, ino, &core, cookie, now);
     Ok((Attrs::new(core), first))
 }

@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod link;
 pub mod load;
 pub mod lookup;
+mod new_name;
 pub mod patch;
 pub mod privilege;
 pub mod readdir;
