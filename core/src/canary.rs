@@ -153,3 +153,27 @@ pub fn install(ask: Ask) {
 pub(crate) fn is_planted(canary: Canary) -> bool {
     INSTALLED.load(Ordering::Acquire) && ASK.borrow().is_some_and(|ask| ask() == Some(canary))
 }
+
+/// Takes note of the name of a rare situation that was met.
+pub type Note = fn(&'static str);
+
+static NOTE: AtomicRefCell<Option<Note>> = AtomicRefCell::new(None);
+static NOTING: AtomicBool = AtomicBool::new(false);
+
+/// From now on `note` is told of each `probe!` that is met, in every thread. Once per process.
+///
+/// # Panics
+/// When it was called before and machines run.
+pub fn note_with(note: Note) {
+    *NOTE.borrow_mut() = Some(note);
+    NOTING.store(true, Ordering::Release);
+}
+
+/// A rare situation was met.
+pub(crate) fn met(name: &'static str) {
+    if NOTING.load(Ordering::Acquire)
+        && let Some(note) = *NOTE.borrow()
+    {
+        note(name);
+    }
+}

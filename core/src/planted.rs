@@ -1,4 +1,4 @@
-//! The places of known bugs.
+//! The places of known bugs and of rare situations.
 
 /// Whether a bug of `canary::Canary` is planted here and now; always false without the feature `canary`.
 #[cfg(feature = "canary")]
@@ -14,4 +14,19 @@ macro_rules! planted {
     ($bug:ident) => {
         false
     };
+}
+
+/// Notes that a rare situation was met, for a test that demands that it is; nothing without the feature
+/// `canary`.
+#[cfg(feature = "canary")]
+macro_rules! probe {
+    ($name:literal) => {
+        $crate::canary::met($name)
+    };
+}
+
+/// Nobody asks.
+#[cfg(not(feature = "canary"))]
+macro_rules! probe {
+    ($name:literal) => {{}};
 }

@@ -45,6 +45,8 @@ struct Task {
     waiting: bool,
     /// A request of it waits for its answer.
     sent: bool,
+    /// Its caller was killed: nothing follows but what the kernel does for it.
+    dying: bool,
 }
 
 /// What one caller does in a run of a few operations.
@@ -59,7 +61,16 @@ pub enum Part {
 impl Task {
     fn new(ops: VecDeque<Operation>) -> Task {
         let locks = Vec::new();
-        Task { ops, listing: None, lookups: 0, looking: false, locks, waiting: false, sent: false }
+        Task {
+            ops,
+            listing: None,
+            lookups: 0,
+            looking: false,
+            locks,
+            waiting: false,
+            sent: false,
+            dying: false,
+        }
     }
 }
 
@@ -83,6 +94,11 @@ impl Callers {
     /// Whether nobody is at anything.
     pub fn idle(&self) -> bool {
         self.tasks.iter().all(Option::is_none)
+    }
+
+    /// What is left of the plan is not done.
+    pub fn give_up(&mut self) {
+        self.next = self.plan.len();
     }
 
     /// Whether the plan is used up.
@@ -115,6 +131,12 @@ impl Callers {
             world.callers.tasks[caller] = Some(Task { listing, ..Task::new(ops) });
             world.wake_caller(caller, 0);
         }
+    }
+
+    /// Nobody does anything any more until [`Callers::begin`].
+    pub fn stop(&mut self) {
+        self.resting = true;
+        self.tasks.iter_mut().for_each(|task| *task = None);
     }
 
     /// Whether a caller that is woken does anything.
@@ -153,8 +175,11 @@ impl Callers {
             task.looking = false;
         } else {
             task.ops.pop_front();
-            let before = task.ops.len();
+            let mut before = task.ops.len();
             follow_up(task, &record.op, &record.reply);
+            if task.dying {
+                before = only_close(task, &mut callers.kernel, before, &record.op, &record.reply);
+            }
             for op in task.ops.iter().skip(before) {
                 callers.kernel.pin(op);
             }
@@ -216,7 +241,7 @@ impl Callers {
         }
         let step = callers.plan[callers.next];
         callers.next += 1;
-        Callers::draw_faults(world);
+        Callers::draw_faults(world)?;
         let wall = world.now().wall;
         let mut ops = VecDeque::new();
         let mut listing = None;
@@ -250,7 +275,7 @@ impl Callers {
         Ok(true)
     }
 
-    fn draw_faults(world: &mut World) {
+    fn draw_faults(world: &mut World) -> Outcome<()> {
         if world.link.strikes(Fault::WallJump, &mut world.faults) {
             world.link.counts[Fault::WallJump as usize] -= 1;
             world.jump_clock();
@@ -259,10 +284,47 @@ impl Callers {
             world.link.counts[Fault::KvRecovery as usize] -= 1;
             world.recover_store();
         }
+        let World { link, more_faults, .. } = world;
+        if link.strikes(Fault::Pause, more_faults) {
+            world.pause();
+        }
+        let World { link, more_faults, .. } = world;
+        if link.strikes(Fault::DiskRot, more_faults) {
+            world.link.counts[Fault::DiskRot as usize] -= 1;
+            world.rot();
+        }
+        Callers::kill_one(world)?;
+        let World { link, more_faults, .. } = world;
+        if world.armed && link.strikes(Fault::Abort, more_faults) {
+            world.aborting = true;
+        }
         if world.armed && world.link.strikes(Fault::Remount, &mut world.faults) {
             world.callers.remount = true;
             world.callers.resting = true;
         }
+        Ok(())
+    }
+
+    /// A caller that waits for an answer is killed: a signal for its request, and nothing of its own
+    /// follows.
+    fn kill_one(world: &mut World) -> Outcome<()> {
+        let World { link, more_faults, callers, .. } = world;
+        if !link.strikes(Fault::CallerKilled, more_faults) {
+            return Ok(());
+        }
+        let waiting =
+            callers.tasks.iter_mut().enumerate().filter_map(|(n, t)| Some((n, t.as_mut()?)));
+        let mut waiting: Vec<(usize, &mut Task)> =
+            waiting.filter(|(_, t)| t.sent && !t.looking).collect();
+        if waiting.is_empty() {
+            link.counts[Fault::CallerKilled as usize] -= 1;
+            return Ok(());
+        }
+        let index = more_faults.index(waiting.len());
+        let (caller, task) = &mut waiting[index];
+        task.dying = true;
+        let caller = *caller;
+        world.interrupt_caller(caller)
     }
 
     fn rest_a_moment(world: &mut World, caller: usize, extra: u64) -> Outcome<bool> {
@@ -357,6 +419,38 @@ fn follow_up(task: &mut Task, op: &Operation, reply: &Reply) {
         }
         _ => {}
     }
+}
+
+/// Of a caller that was killed only the closing of what it opened is left. Returns how many of its
+/// requests the kernel holds already.
+fn only_close(
+    task: &mut Task,
+    kernel: &mut Kernel,
+    held: usize,
+    op: &Operation,
+    reply: &Reply,
+) -> usize {
+    let ops = std::mem::take(&mut task.ops);
+    let mut kept = 0;
+    for (index, op) in ops.into_iter().enumerate() {
+        if matches!(op, Operation::Release { .. } | Operation::ReleaseDir { .. }) {
+            kept += usize::from(index < held);
+            task.ops.push_back(op);
+        } else if index < held {
+            kernel.unpin(&op);
+        }
+    }
+    let open = match (op, reply) {
+        (Operation::OpenDir { ino }, Reply::Opened(opened)) => Some((*ino, opened.handle)),
+        (Operation::ReadDir { ino, handle, .. }, _) => Some((*ino, *handle)),
+        _ => None,
+    };
+    if let Some((ino, handle)) = open
+        && task.ops.is_empty()
+    {
+        task.ops.push_back(Operation::ReleaseDir { ino, handle });
+    }
+    kept
 }
 
 fn set_handle(op: &mut Operation, dir: Ino, to: Handle) {

@@ -11,16 +11,16 @@
 use std::collections::BTreeMap;
 use vellum_core::id::Ino;
 use vellum_core::port::Point;
+use vellum_core::port::control::Limit;
 use vellum_core::port::kernel::{Attr, Entry, Operation, Reply, SetTime};
-use vellum_core::time::WallTime;
 use vellum_model::Time;
 
 use crate::claims::{
     ALL, CORE, Claim, LINKS, RESULT, SIZE, What, claims, describe, holds, stranger,
 };
 use crate::history::{CommitOrder, Place, Record};
-use crate::listing::judge_listings;
-use crate::replay::{Change, Mirror, as_answered};
+use crate::invariants::{change_time, listing};
+use crate::replay::{Change, Mirror, Usage, as_answered};
 use crate::times::{Shown, Span, Stamp, Times};
 use crate::world::{Failure, Outcome, brief};
 
@@ -35,6 +35,10 @@ pub struct Mercy {
     pub data_may_fail: bool,
     /// The civil clock jumped, and said everything between these.
     pub clock_hull: Option<Span>,
+    /// What the volume may hold.
+    pub limit: Limit,
+    /// What an earlier life may have left behind.
+    pub garbage: Usage,
 }
 
 /// What is known about the filesystem, and when what was promised to be durable.
@@ -48,6 +52,8 @@ pub struct Judge {
     pub lost_reads: Vec<(Ino, Place, Span)>,
     /// Writes of this life that were never answered; they may have taken set-id bits all the same.
     pub lost_writes: Vec<(Ino, Place, Span)>,
+    /// What the lives before may have left to reclaim.
+    pub garbage: Usage,
 }
 
 /// A change in its place.
@@ -103,8 +109,8 @@ impl Judge {
             return Err(self.explain(claim, start, &changes));
         }
         self.judge_times(records, mercy)?;
-        judge_change_times(records)?;
-        judge_listings(start, &changes, records, &places)?;
+        change_time::check(records)?;
+        listing::check(start, &changes, records, &places)?;
         self.mirror = states;
         Ok(timeline)
     }
@@ -351,45 +357,8 @@ impl Judge {
     }
 }
 
-/// ctime never goes back, whatever the clock does: an answer shows no less than any answer that was
-/// there before it was asked for.
-fn judge_change_times(records: &[Record]) -> Outcome<()> {
-    let mut answers: Vec<(&Record, Attr)> = Vec::new();
-    for record in records.iter().filter(|r| !r.inferred) {
-        answers.extend(attrs_in(&record.reply).into_iter().map(|attr| (record, attr)));
-    }
-    let mut before = answers.clone();
-    before.sort_by_key(|(record, _)| record.answered);
-    answers.sort_by_key(|(record, _)| record.asked);
-    let mut before = before.into_iter().peekable();
-    let mut seen: BTreeMap<Ino, (WallTime, &Record)> = BTreeMap::new();
-    for (record, attr) in answers {
-        while let Some((record, attr)) = before.next_if(|(r, _)| r.answered < record.asked) {
-            let newest = seen.entry(attr.ino).or_insert((attr.ctime, record));
-            if attr.ctime > newest.0 {
-                *newest = (attr.ctime, record);
-            }
-        }
-        if let Some((ctime, first)) = seen.get(&attr.ino)
-            && attr.ctime < *ctime
-        {
-            let text = format!(
-                "{:?} {} shows ctime {:?} of {}, and {:?} {} had shown {ctime:?} before it was asked",
-                record.id,
-                brief(&record.op),
-                attr.ctime,
-                attr.ino,
-                first.id,
-                brief(&first.op)
-            );
-            return Err(Failure { place: record.answered, ..Failure::new("ctime-back", text) });
-        }
-    }
-    Ok(())
-}
-
 /// All attributes in an answer.
-fn attrs_in(reply: &Reply) -> Vec<Attr> {
+pub(crate) fn attrs_in(reply: &Reply) -> Vec<Attr> {
     match reply {
         Reply::Entries(entries) => {
             entries.iter().filter_map(|e| e.entry.and_then(|e| e.attr)).collect()

@@ -10,6 +10,7 @@ use vellum_model::Kind;
 
 use crate::check::{Mercy, is_change, reply_attr};
 use crate::history::{CommitOrder, Place, Record};
+use crate::invariants::limits::may_be_full;
 use crate::replay::{Mirror, kind};
 
 /// Bits of what an answer says; each must hold in some state of its interval.
@@ -135,7 +136,7 @@ fn is_true(mirror: &Mirror, claim: &Claim<'_>, mercy: Mercy) -> u8 {
         What::Answer => match &claim.record.reply {
             Reply::Error(error) => {
                 let errno = error.errno();
-                all(excused(claim.record, errno, mercy)
+                all(excused(mirror, claim.record, errno, mercy)
                     || mirror.allows(&claim.record.op, claim.record.caller, errno))
             }
             reply => answer_holds(mirror, claim.record, reply),
@@ -144,7 +145,7 @@ fn is_true(mirror: &Mirror, claim: &Claim<'_>, mercy: Mercy) -> u8 {
 }
 
 /// Errors that the world is to blame for.
-fn excused(record: &Record, errno: i32, mercy: Mercy) -> bool {
+fn excused(mirror: &Mirror, record: &Record, errno: i32, mercy: Mercy) -> bool {
     let makes_name = matches!(
         record.op,
         Operation::Create { .. }
@@ -156,7 +157,11 @@ fn excused(record: &Record, errno: i32, mercy: Mercy) -> bool {
     );
     match errno {
         4 => record.interrupted,
-        28 => (mercy.tiny_hash && makes_name) || mercy.data_may_fail,
+        28 => {
+            (mercy.tiny_hash && makes_name)
+                || mercy.data_may_fail
+                || may_be_full(mirror, mercy.garbage, mercy.limit, &record.op)
+        }
         5 => mercy.data_may_fail,
         _ => false,
     }

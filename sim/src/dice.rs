@@ -23,6 +23,12 @@ pub enum Stream {
     Disk = 5,
     /// When it does.
     Ills = 6,
+    /// How long a plan of a soak is.
+    Size = 7,
+    /// Options that came later, so that older seeds stay what they were but for these.
+    More = 8,
+    /// When those faults strike.
+    MoreFaults = 9,
 }
 
 /// Dice of one stream.

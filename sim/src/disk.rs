@@ -45,19 +45,19 @@ pub struct Ills(Rc<RefCell<Illness>>);
 
 struct Illness {
     dice: Dice,
-    /// Chance in 10,000 of a failed sync, and of a disk that is full for a while.
-    rates: [u32; 2],
+    /// Chance in 10,000 of a failed sync, of a disk that is full for a while, and of a failed read.
+    rates: [u32; 3],
     active: bool,
     /// Writes that still find the disk full.
     full: u64,
-    counts: [u64; 2],
+    counts: [u64; 3],
 }
 
 impl Ills {
-    /// With chances in 10,000: a sync fails; the disk is full for some calls from a write on.
-    pub fn new(dice: Dice, sync: u32, full: u32) -> Ills {
-        let rates = [sync, full];
-        Ills(Rc::new(RefCell::new(Illness { dice, rates, active: false, full: 0, counts: [0; 2] })))
+    /// With chances in 10,000: a sync fails; the disk is full for some calls from a write on; a read fails.
+    pub fn new(dice: Dice, sync: u32, full: u32, read: u32) -> Ills {
+        let rates = [sync, full, read];
+        Ills(Rc::new(RefCell::new(Illness { dice, rates, active: false, full: 0, counts: [0; 3] })))
     }
 
     /// Whether anything may go wrong now.
@@ -69,8 +69,8 @@ impl Ills {
         }
     }
 
-    /// How many syncs failed and how many writes found the disk full.
-    pub fn counts(&self) -> [u64; 2] {
+    /// How many syncs failed, how many writes found the disk full, and how many reads failed.
+    pub fn counts(&self) -> [u64; 3] {
         self.0.borrow().counts
     }
 
@@ -83,6 +83,14 @@ impl Ills {
         }
         ills.counts[0] += 1;
         Some(ills.dice.fork())
+    }
+
+    fn read_fails(&self) -> bool {
+        let mut ills = self.0.borrow_mut();
+        let rate = ills.rates[2];
+        let fails = ills.active && ills.dice.chance(rate);
+        ills.counts[2] += u64::from(fails);
+        fails
     }
 
     /// Whether the disk is full; a number between 0 and `len` that still fits.
@@ -103,7 +111,7 @@ impl Ills {
 
 impl Default for Ills {
     fn default() -> Ills {
-        Ills::new(Dice::new(0, Stream::Disk), 0, 0)
+        Ills::new(Dice::new(0, Stream::Disk), 0, 0, 0)
     }
 }
 
@@ -180,6 +188,17 @@ impl SimDisk {
         let page = content.cached[from..from + len].to_vec();
         content.cached[to..to + len].copy_from_slice(&page);
         content.cached[from..from + len].fill(0);
+        content.synced = content.cached.clone();
+        Some(number)
+    }
+
+    /// A page was said to be written, and what was there before is still there: zeros.
+    pub fn lose_page(&self, dice: &mut Dice) -> Option<u32> {
+        let (number, file) = self.some_file(dice)?;
+        let mut content = file.content.borrow_mut();
+        let at = dice.index(content.cached.len().div_ceil(PAGE)) * PAGE;
+        let end = (at + PAGE).min(content.cached.len());
+        content.cached[at..end].fill(0);
         content.synced = content.cached.clone();
         Some(number)
     }
@@ -266,6 +285,9 @@ impl File for SimFile {
 
     fn read(&self, offset: u64, len: usize) -> Result<Bytes, MediumError> {
         self.fuse.burn()?;
+        if self.ills.read_fails() {
+            return Err(MediumError::Io);
+        }
         let content = self.content.borrow();
         let from = (offset as usize).min(content.cached.len());
         let to = (from + len).min(content.cached.len());

@@ -12,6 +12,20 @@
 //! | `remount` | a clean unmount | everything is there |
 //! | `wall-jump` | the civil clock jumps | times stay within what the clock ever said |
 //! | `interrupt` | the caller gives up | EINTR without effect, or the result |
+//! | `caller-killed` | a caller is killed in the middle of a request | as for `interrupt`; its directory is closed |
+//! | `pause` | the process stands still, up to a minute, and the stores go on | nobody notices but the clock |
+//! | `abort` | the kernel drops the connection, the process unmounts | everything answered is there; each request under way happened or not |
+//! | `kv-full` | the metadata store takes nothing for a while | ENOSPC, and nothing else |
+//! | `volume-full` | the volume has a limit of bytes or inodes | ENOSPC, and only when it is full |
+//! | `clock-skew` | the civil clock runs too fast or too slow, up to twice or half | times are what it said |
+//! | `disk-read` | a read of a page file fails | EIO for that read, nothing else |
+//! | `disk-rot` | a byte of a page file changes, a page lands in the wrong place or never | EIO for what it hit, and a report that names the file; never other bytes |
+//!
+//! What may be lost, ever: what no fsync, fsyncdir, sync or unmount had promised, when the process or the
+//! power goes; files' bytes that a disk has lost. What must be reported, always as an error of the call
+//! that meets it: a full disk, a full volume, bytes that cannot be read.
+
+use vellum_core::port::control::Limit;
 
 use crate::dice::{Dice, Stream};
 
@@ -62,11 +76,27 @@ pub enum Fault {
     WallJump,
     /// A caller gives up.
     Interrupt,
+    /// A caller is killed.
+    CallerKilled,
+    /// The process stands still.
+    Pause,
+    /// The kernel aborts the connection.
+    Abort,
+    /// The metadata store is full for a while.
+    KvFull,
+    /// The volume's limits are met.
+    VolumeFull,
+    /// The civil clock runs too fast or too slow.
+    ClockSkew,
+    /// A read of a disk fails.
+    DiskRead,
+    /// Bytes on a disk change, or pages are written to the wrong place.
+    DiskRot,
 }
 
 impl Fault {
     /// All of them with their names.
-    pub const ALL: [(&'static str, Fault); 22] = [
+    pub const ALL: [(&'static str, Fault); 30] = [
         ("kv-conflict", Fault::KvConflict),
         ("kv-too-old", Fault::KvTooOld),
         ("kv-not-yet", Fault::KvNotYet),
@@ -89,6 +119,14 @@ impl Fault {
         ("remount", Fault::Remount),
         ("wall-jump", Fault::WallJump),
         ("interrupt", Fault::Interrupt),
+        ("caller-killed", Fault::CallerKilled),
+        ("pause", Fault::Pause),
+        ("abort", Fault::Abort),
+        ("kv-full", Fault::KvFull),
+        ("volume-full", Fault::VolumeFull),
+        ("clock-skew", Fault::ClockSkew),
+        ("disk-read", Fault::DiskRead),
+        ("disk-rot", Fault::DiskRot),
     ];
     /// How many there are.
     pub const COUNT: usize = Fault::ALL.len();
@@ -133,6 +171,10 @@ pub struct Options {
     pub pause_us: u64,
     /// Events between two checks of the volume while it is worked on; 0: none.
     pub check_every: u64,
+    /// What the volume may hold at most.
+    pub limit: Limit,
+    /// Millionths by which the civil clock runs too fast.
+    pub skew: i64,
 }
 
 impl Options {
@@ -153,14 +195,19 @@ impl Options {
             noatime: dice.chance(2_000),
             pause_us: *dice.pick(&[0, 50, 2_000, 100_000]),
             check_every: 0,
+            limit: Limit::default(),
+            skew: 0,
         };
         let checks = &mut Dice::new(seed, Stream::Checks);
         if checks.chance(2_000) {
             options.check_every = checks.within(200, 3_000);
         }
+        let more = &mut Dice::new(seed, Stream::More);
+        options.choose_shape(more);
         if !dice.chance(1_500) {
             options.choose_faults(dice);
             options.choose_disk_faults(&mut Dice::new(seed, Stream::Disk));
+            options.choose_more_faults(more);
         }
         options
     }
@@ -179,6 +226,8 @@ impl Options {
             noatime: true,
             pause_us: 0,
             check_every: 0,
+            limit: Limit::default(),
+            skew: 0,
         }
     }
 
@@ -189,7 +238,9 @@ impl Options {
 
     /// Whether data may be refused or unreadable in this run.
     pub fn data_may_fail(&self) -> bool {
-        [Fault::NoSpace, Fault::PageError, Fault::DiskFull].iter().any(|f| self.rate(*f) > 0)
+        use Fault::*;
+        let fail = [NoSpace, PageError, DiskFull, KvFull, DiskRead, DiskRot];
+        fail.iter().any(|f| self.rate(*f) > 0)
     }
 
     fn choose_faults(&mut self, dice: &mut Dice) {
@@ -243,6 +294,63 @@ impl Options {
             if dice.chance(2_000) {
                 self.maybe(dice, Fault::DiskFull, 1_000);
             }
+        }
+    }
+
+    /// Narrow places that would otherwise never be met.
+    fn choose_shape(&mut self, dice: &mut Dice) {
+        if self.hash_bits == 3 && dice.coin() {
+            self.hash_bits = 1;
+        }
+        if dice.chance(1_000) {
+            self.dirty_max = *dice.pick(&[32 << 10, 256 << 10]);
+        }
+    }
+
+    fn choose_more_faults(&mut self, dice: &mut Dice) {
+        use Fault::*;
+        if dice.chance(1_500) {
+            self.rates[CallerKilled as usize] = 200;
+        }
+        if dice.chance(1_500) {
+            self.rates[Pause as usize] = 100;
+        }
+        // As after a kill, requests without an answer need the kernel's locks to have a certain place.
+        if self.kernel_locks && dice.chance(1_500) {
+            self.rates[Abort as usize] = 100;
+        }
+        if self.store != Store::Local && dice.chance(600) {
+            self.rates[KvFull as usize] = 20;
+        }
+        if dice.chance(1_500) {
+            self.rates[ClockSkew as usize] = 10_000;
+            self.skew = dice.within(0, 1_500_000) as i64 - 500_000;
+        }
+        if dice.chance(1_000) {
+            self.rates[VolumeFull as usize] = 10_000;
+            match dice.coin() {
+                true => self.limit.bytes = Some(dice.within(16 << 10, 1 << 20)),
+                false => self.limit.inodes = Some(dice.within(4, 40)),
+            }
+        }
+        if self.store == Store::Local && dice.chance(1_000) {
+            self.rates[DiskRead as usize] = 3_000;
+        }
+        if self.store == Store::Local && dice.chance(1_000) {
+            self.rates[DiskRot as usize] = 200;
+        }
+        if self.rates[PageError as usize] > 0 {
+            self.rates[PageError as usize] = 3_000;
+        }
+    }
+
+    /// A fault that is left out takes with it what it stands for.
+    pub fn leave_out(&mut self, fault: Fault) {
+        self.rates[fault as usize] = 0;
+        match fault {
+            Fault::VolumeFull => self.limit = Limit::default(),
+            Fault::ClockSkew => self.skew = 0,
+            _ => {}
         }
     }
 

@@ -38,6 +38,7 @@ pub struct Link {
     store: Store,
     rates: [u32; Fault::COUNT],
     outage_until: u64,
+    full_until: u64,
     /// How often each fault happened.
     pub counts: FaultCounts,
 }
@@ -49,7 +50,12 @@ impl Link {
             store: options.store,
             rates: options.rates,
             outage_until: 0,
-            counts: [0; Fault::COUNT],
+            full_until: 0,
+            counts: {
+                let mut counts = [0; Fault::COUNT];
+                counts[Fault::ClockSkew as usize] = u64::from(options.skew != 0);
+                counts
+            },
         }
     }
 
@@ -57,11 +63,13 @@ impl Link {
     pub fn heal(&mut self) {
         self.rates = [0; Fault::COUNT];
         self.outage_until = 0;
+        self.full_until = 0;
     }
 
     /// No faults until [`Link::resume`], which wants what this gives.
     pub fn suspend(&mut self) -> [u32; Fault::COUNT] {
         self.outage_until = 0;
+        self.full_until = 0;
         std::mem::replace(&mut self.rates, [0; Fault::COUNT])
     }
 
@@ -111,6 +119,14 @@ impl Link {
         }
         if self.strikes(Fault::KvThrottled, dice) {
             return KvFate::Refuse(KvError::Throttled);
+        }
+        if matches!(request, KvRequest::Commit(_)) {
+            if self.strikes(Fault::KvFull, dice) {
+                self.full_until = time + dice.within(1_000_000, 2_000_000_000);
+            }
+            if time < self.full_until {
+                return KvFate::Refuse(KvError::NoSpace);
+            }
         }
         match request {
             KvRequest::Read(round) => self.read_fate(round, dice),

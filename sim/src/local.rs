@@ -44,6 +44,7 @@ pub struct LocalStore {
     capacity: u64,
     page_file_bytes: u64,
     troubles: Vec<String>,
+    rotten: bool,
 }
 
 /// What is in the memory of the process.
@@ -117,6 +118,7 @@ impl LocalStore {
             capacity,
             page_file_bytes,
             troubles: Vec::new(),
+            rotten: false,
         };
         local.start();
         local
@@ -166,6 +168,22 @@ impl LocalStore {
     /// Whether nothing can be committed any more until the process starts anew.
     pub fn failed(&self) -> bool {
         self.running().store.with(Store::failure).is_some()
+    }
+
+    /// Damages a page file: a byte, a page that is written elsewhere, or one that never arrives.
+    pub fn rot(&mut self, dice: &mut Dice) -> Option<u32> {
+        let file = match dice.below(3) {
+            0 => self.page_files.rot(dice),
+            1 => self.page_files.misdirect(dice),
+            _ => self.page_files.lose_page(dice),
+        };
+        self.rotten |= file.is_some();
+        file
+    }
+
+    /// Whether bytes on a disk were damaged.
+    pub fn rotten(&self) -> bool {
+        self.rotten
     }
 
     /// The disks under the page store, for damage.
@@ -320,9 +338,9 @@ impl LocalStore {
         let mark = mark.unwrap_or_else(|| Mark::default().encode());
         let recovered = recover(&self.page_files, self.volume, self.page_file_bytes, Some(&mark))
             .map_err(|error| format!("page files: {error:?}"))?;
-        self.troubles.extend(
-            recovered.troubles.iter().map(|trouble: &Trouble| format!("{trouble:?} and no rot")),
-        );
+        let found = if self.rotten { &[][..] } else { &recovered.troubles };
+        self.troubles
+            .extend(found.iter().map(|trouble: &Trouble| format!("{trouble:?} and no rot")));
         self.last = Commit { version: kept, batch: u16::MAX };
         self.running = Some(Running {
             store: Guarded(RefCell::new(Store::new(snapshot, &start, LIMITS))),

@@ -62,6 +62,9 @@ impl Judge {
             }
         }
         self.check_times(epoch, hull, found)?;
+        if end != End::Clean {
+            self.garbage = self.mirror.usage_at_most();
+        }
         self.mirror = found.mirror();
         self.times =
             found.nodes.iter().map(|(ino, n)| (*ino, Times::shown(shown(&n.attr)))).collect();

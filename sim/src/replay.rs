@@ -25,6 +25,17 @@ pub struct Mirror {
     pub holes_known: bool,
 }
 
+/// How much a volume holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes.
+    pub bytes: u64,
+    /// Inodes.
+    pub inodes: u64,
+    /// Those of the bytes that extended attributes take.
+    pub xattrs: u64,
+}
+
 /// What a successful change did.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
@@ -45,6 +56,19 @@ impl Mirror {
     /// The inode number of a node.
     pub fn ino(&self, node: NodeId) -> Option<Ino> {
         self.nodes.iter().find(|(_, n)| **n == node).map(|(ino, _)| *ino)
+    }
+
+    /// What all inodes that were ever there take at most.
+    pub fn usage_at_most(&self) -> Usage {
+        let (mut bytes, mut xattrs) = (0, 0);
+        for node in self.nodes.values() {
+            bytes += self.fs.allocated(*node).unwrap_or(0);
+            for name in self.fs.listxattr(*node).unwrap_or_default() {
+                let value = self.fs.getxattr(*node, &name).unwrap_or_default();
+                xattrs += (name.len() + value.len()) as u64;
+            }
+        }
+        Usage { bytes: bytes + xattrs, inodes: self.fs.node_count() as u64, xattrs }
     }
 
     /// Makes the change of a request that succeeded and answered with `ino`, stamped with `now`.

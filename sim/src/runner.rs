@@ -3,113 +3,29 @@
 //! Owns: the phases (format, work with crashes and remounts, heal, final comparison). Never does:
 //! printing.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use vellum_core::canary::Canary;
 use vellum_core::error::FsError;
 use vellum_core::id::{Ino, RequestId};
-use vellum_core::port::control::{Answer, CheckOptions, Control, Status};
+use vellum_core::port::control::{Answer, CheckOptions, Control};
 use vellum_core::port::kernel::{Operation, Reply};
 
 use crate::callers::Callers;
-use crate::canaries;
 use crate::check::{Judge, Mercy, Timeline, shown};
-use crate::faults::{Fault, FaultCounts, Options, Store};
-use crate::history::{CommitOrder, Epoch};
-use crate::kernel::Kernel;
-use crate::kv::Lie;
+use crate::faults::{Fault, Store};
+use crate::history::{CommitOrder, Epoch, Place};
+use crate::invariants;
 use crate::observe::observe;
-use crate::plan::{self, Step};
+use crate::probes;
 use crate::recover::End;
 use crate::replay::Mirror;
+use crate::replay::Usage;
 use crate::times::Times;
 use crate::world::{Failure, Outcome, Waiter, World};
 
-/// What to run.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// The seed.
-    pub seed: u64,
-    /// The operations; the seed's own plan if it was not made shorter.
-    pub plan: Vec<Step>,
-    /// A bug to plant.
-    pub canary: Option<Canary>,
-    /// How the metadata store breaks its word, for tests of the judge.
-    pub lie: Option<Lie>,
-    /// Faults that are left out.
-    pub without: Vec<Fault>,
-    /// Print everything that happens.
-    pub verbose: bool,
-}
+pub use crate::job::{Job, Verdict};
 
-/// What a run came to.
-#[derive(Clone, Debug)]
-pub struct Verdict {
-    /// Nothing, or what went wrong.
-    pub failure: Option<Failure>,
-    /// Hash of everything that happened.
-    pub trace: u64,
-    /// Steps done.
-    pub steps: u64,
-    /// Requests answered.
-    pub requests: u64,
-    /// Faults by class.
-    pub faults: FaultCounts,
-    /// Rare situations that were met.
-    pub probes: BTreeMap<&'static str, u64>,
-    /// Warnings and errors that the machine reported.
-    pub reports: Vec<String>,
-}
-
-impl Job {
-    /// The job of a seed with so many operations.
-    pub fn of_seed(seed: u64, ops: usize) -> Job {
-        Job {
-            seed,
-            plan: plan::generate(seed, ops),
-            canary: None,
-            lie: None,
-            without: Vec::new(),
-            verbose: false,
-        }
-    }
-
-    /// Runs it. A panic of the machine is a failure like any other.
-    pub fn run(&self) -> Verdict {
-        let _planted = canaries::plant(self.canary);
-        let mut options = Options::of_seed(self.seed);
-        self.without.iter().for_each(|fault| options.rates[*fault as usize] = 0);
-        let kernel = Kernel::new(options.kernel_locks, 0);
-        let callers =
-            Callers::new(options.callers, self.plan.clone(), kernel, options.pause_us * 1_000);
-        let mut world = World::new(self.seed, options, callers);
-        world.verbose = self.verbose;
-        self.lie.into_iter().for_each(|lie| world.stores.lie(lie));
-        let mut run = Run::new(world);
-        let result = catch_unwind(AssertUnwindSafe(|| run.all(self.seed)));
-        let failure = match result {
-            Ok(Ok(())) => None,
-            Ok(Err(failure)) => Some(failure),
-            Err(panic) => Some(Failure::new("panic", panic_text(panic.as_ref()))),
-        };
-        Verdict {
-            failure,
-            trace: run.world.trace.value(),
-            steps: run.world.callers.done,
-            requests: run.requests + run.world.epoch.records.len() as u64,
-            faults: {
-                let mut counts = run.world.link.counts;
-                let [syncs, full] = run.world.stores.ills();
-                counts[Fault::DiskSync as usize] += syncs;
-                counts[Fault::DiskFull as usize] += full;
-                counts
-            },
-            probes: run.probes,
-            reports: std::mem::take(&mut run.world.reports),
-        }
-    }
-}
-
+/// Rules of the check that damage on a disk breaks.
+const BY_ROT: [&str; 4] =
+    ["segment-missing", "segment-unreadable", "segment-length", "frame-checksum"];
 /// Explanations of one life that are tried.
 const EXPLANATIONS_MAX: usize = 32;
 
@@ -118,8 +34,7 @@ pub(crate) struct Run {
     pub(crate) world: World,
     /// None until the volume was seen for the first time.
     judge: Option<Judge>,
-    requests: u64,
-    probes: BTreeMap<&'static str, u64>,
+    pub(crate) requests: u64,
     events: u64,
     /// The check under way.
     check: Option<RequestId>,
@@ -127,16 +42,18 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(world: World) -> Run {
-        Run { world, judge: None, requests: 0, probes: BTreeMap::new(), events: 0, check: None }
+        Run { world, judge: None, requests: 0, events: 0, check: None }
     }
 
-    fn all(&mut self, seed: u64) -> Outcome<()> {
+    pub(crate) fn all(&mut self, seed: u64) -> Outcome<()> {
         self.begin(seed)?;
         Callers::begin(&mut self.world);
         self.world.armed = true;
         while !self.world.callers.finished() {
             if self.world.crashed {
                 self.crash()?;
+            } else if self.world.aborting {
+                self.abort()?;
             } else if self.world.callers.remount && self.world.callers.idle() {
                 self.remount()?;
             } else {
@@ -153,7 +70,7 @@ impl Run {
 
     /// Formats, mounts, and looks at the empty volume.
     pub(crate) fn begin(&mut self, seed: u64) -> Outcome<()> {
-        let options = World::format_options(seed, self.world.options.hash_bits);
+        let options = World::format_options(seed, &self.world.options);
         let volume = options.volume;
         match self.world.control(Control::Format(options))? {
             Answer::Formatted(_) => {}
@@ -172,9 +89,10 @@ impl Run {
             Some(id) => match self.world.answer(id) {
                 Some(Answer::Checked(report)) => {
                     self.check = None;
-                    let probe = if report.exact { "live-checks" } else { "live-checks-moved" };
-                    *self.probes.entry(probe).or_default() += 1;
-                    match report.problems.first() {
+                    probes::hit(if report.exact { "live-check" } else { "live-check-moved" });
+                    let rotten = self.world.stores.rotten();
+                    let excused = |rule: &str| rotten && BY_ROT.contains(&rule);
+                    match report.problems.iter().find(|p| !excused(p.rule)) {
                         Some(p) if report.exact => {
                             Err(Failure::new("live-check", format!("{}: {}", p.rule, p.text)))
                         }
@@ -220,6 +138,7 @@ impl Run {
             times,
             lost_reads: Vec::new(),
             lost_writes: Vec::new(),
+            garbage: Usage::default(),
         });
         self.note_walk();
         Ok(())
@@ -235,6 +154,25 @@ impl Run {
         self.next_life(order, End::Killed(cut))
     }
 
+    /// The kernel drops the connection: nobody hears the answers to what is under way, and the process
+    /// unmounts.
+    fn abort(&mut self) -> Outcome<()> {
+        self.world.armed = false;
+        self.world.callers.remount = false;
+        self.world.abort_requests();
+        match self.world.control(Control::Unmount)? {
+            Answer::Unmounted => {}
+            Answer::Failed(FsError::NoSpace) if self.world.options.data_may_fail() => {
+                return self.crash();
+            }
+            other => return Err(Failure::new("unmount", format!("{other:?}"))),
+        }
+        self.world.crash_stores();
+        self.world.end_of_client();
+        let order = self.world.order.clone();
+        self.next_life(order, End::Killed(Place::MAX))
+    }
+
     fn remount(&mut self) -> Outcome<()> {
         self.world.armed = false;
         self.close_everything()?;
@@ -247,6 +185,7 @@ impl Run {
             other => return Err(Failure::new("unmount", format!("{other:?}"))),
         }
         self.world.link.counts[Fault::Remount as usize] += 1;
+        self.world.tell_of(|_| "--- unmounted and mounted again".into());
         self.world.callers.remount = false;
         // Everything was promised to be durable, so that the power may go now.
         self.world.crash_stores();
@@ -261,6 +200,9 @@ impl Run {
         let locking = self.world.options.kernel_locks;
         self.world.callers.forget_everything(locking);
         let mut epoch = self.end_epoch();
+        if !epoch.unanswered.is_empty() {
+            probes::hit("killed-unanswered");
+        }
         let (before, unanswered) = (self.judge.clone(), epoch.unanswered.clone());
         let (start, mut timeline) = self.judge_life(&mut epoch, &order, 0)?;
         self.mount()?;
@@ -277,6 +219,7 @@ impl Run {
             };
             // What nobody answered may have happened at another moment than the one that was taken first.
             tried += 1;
+            probes::hit("explained-otherwise");
             self.judge = before.clone();
             epoch.forget_inferred(&unanswered);
             match self.judge_life(&mut epoch, &order, tried) {
@@ -285,6 +228,10 @@ impl Run {
             }
         }
         self.note_walk();
+        if found.damaged {
+            // Nobody knows what is there, so that nothing can be compared later.
+            self.world.callers.give_up();
+        }
         self.world.armed = true;
         Callers::begin(&mut self.world);
         Ok(())
@@ -308,12 +255,18 @@ impl Run {
         let mut epoch = self.end_epoch();
         let order = self.world.order.clone();
         let (start, timeline) = self.judge_life(&mut epoch, &order, 0)?;
+        let end = self.judge.as_ref().expect("set at the first look").mirror.usage_at_most();
         self.compare_now(&start, &epoch, &order, &timeline)?;
         if let Some(forget) = self.world.callers.kernel.forget_all() {
             self.world.tell(forget)?;
         }
         match self.world.control(Control::Status)? {
-            Answer::Status(status) => self.note_status(&status),
+            Answer::Status(status) => {
+                let (limit, judge) = (self.world.options.limit, self.judge.as_ref());
+                let judge = judge.expect("set at the first look");
+                let extra = end.xattrs + judge.garbage.bytes;
+                invariants::limits::check(limit, extra, self.world.options.callers, &status)?;
+            }
             other => return Err(Failure::new("status", format!("{other:?}"))),
         }
         self.check()?;
@@ -344,6 +297,13 @@ impl Run {
     /// many stored segments nothing names.
     fn check(&mut self) -> Outcome<u64> {
         match self.world.control(Control::Check(CheckOptions { data: true, settled: true }))? {
+            Answer::Checked(report) if self.world.stores.rotten() => {
+                // What the damage hit is found, and nothing else.
+                match report.problems.iter().find(|p| !BY_ROT.contains(&p.rule)) {
+                    None => Ok(0),
+                    Some(p) => Err(Failure::new("check", format!("{}: {}", p.rule, p.text))),
+                }
+            }
             Answer::Checked(report) if report.problems.is_empty() && report.waiting > 0 => {
                 let text =
                     format!("{} entries wait for reclaim, and nothing is open", report.waiting);
@@ -393,6 +353,8 @@ impl Run {
             tiny_hash: self.world.options.hash_bits < 60,
             data_may_fail: self.world.options.data_may_fail(),
             clock_hull: self.world.clock_hull(),
+            limit: self.world.options.limit,
+            garbage: self.judge.as_ref().map_or(Usage::default(), |judge| judge.garbage),
         };
         let judge = self.judge.as_mut().expect("set at the first look");
         let start = judge.mirror.clone();
@@ -433,19 +395,9 @@ impl Run {
         }
     }
 
-    fn note_status(&mut self, status: &Status) {
-        *self.probes.entry("conflicts-retried").or_default() += status.conflicts;
-    }
-
     fn end_epoch(&mut self) -> Epoch {
         let epoch = std::mem::take(&mut self.world.epoch);
         self.requests += epoch.records.len() as u64;
         epoch
     }
-}
-
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without words".into())
 }

@@ -44,7 +44,7 @@ impl Stores {
             Store::Embedded => simple(Durability::AtSync, false),
             Store::Local => {
                 let (sync, full) = (options.rate(Fault::DiskSync), options.rate(Fault::DiskFull));
-                let ills = Ills::new(ills, sync, full);
+                let ills = Ills::new(ills, sync, full, options.rate(Fault::DiskRead));
                 Stores::Local(Box::new(LocalStore::new(volume, options.capacity, ills)))
             }
         }
@@ -175,12 +175,25 @@ impl Stores {
         }
     }
 
-    /// How often single calls failed: syncs, and writes to a full disk.
-    pub fn ills(&self) -> [u64; 2] {
+    /// How often single calls failed: syncs, writes to a full disk, reads.
+    pub fn ills(&self) -> [u64; 3] {
         match self {
-            Stores::Simple { .. } => [0; 2],
+            Stores::Simple { .. } => [0; 3],
             Stores::Local(local) => local.ills().counts(),
         }
+    }
+
+    /// Damages a page file of the real stores; says which.
+    pub fn rot(&mut self, dice: &mut Dice) -> Option<u32> {
+        match self {
+            Stores::Simple { .. } => None,
+            Stores::Local(local) => local.rot(dice),
+        }
+    }
+
+    /// Whether that happened.
+    pub fn rotten(&self) -> bool {
+        matches!(self, Stores::Local(local) if local.rotten())
     }
 
     /// Whether the store takes nothing any more until the process starts anew.

@@ -9,9 +9,10 @@ pub mod explore;
 mod life;
 mod steps;
 mod stores;
+mod story;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::id::{EffectId, Ino, RequestId, SessionId, VolumeId};
@@ -94,12 +95,22 @@ pub struct World {
     pub faults: Dice,
     /// What the civil clock said at its least and at its most, if it ever jumped.
     clock_hull: Option<Span>,
+    /// What the callers did, in words, if somebody wants to know.
+    pub story: Option<Vec<String>>,
     /// Print every effect.
     pub verbose: bool,
     /// A kill is allowed to happen now.
     pub armed: bool,
     /// The process was killed.
     pub crashed: bool,
+    /// The kernel dropped the connection.
+    pub aborting: bool,
+    /// Requests whose answers nobody hears.
+    aborted: BTreeSet<RequestId>,
+    /// The process stands still until then.
+    paused_until: u64,
+    /// Chance of the faults that came later.
+    pub more_faults: Dice,
     /// Chooses what happens next, if dice do not.
     pub explorer: Option<explore::Explorer>,
     /// The stores leave nothing to chance that a search does not choose.
@@ -172,7 +183,7 @@ enum Given {
 impl World {
     /// A world with empty stores and a machine that was told nothing yet.
     pub fn new(seed: u64, options: Options, callers: Callers) -> World {
-        let volume = World::format_options(seed, options.hash_bits).volume;
+        let volume = World::format_options(seed, &options).volume;
         let mut dice = Dice::new(seed, Stream::Schedule);
         let client = Client::new(config(&options, &mut dice));
         World {
@@ -186,9 +197,14 @@ impl World {
             dice,
             faults: Dice::new(seed, Stream::Faults),
             clock_hull: None,
+            story: None,
             verbose: false,
             armed: false,
             crashed: false,
+            aborting: false,
+            aborted: BTreeSet::new(),
+            paused_until: 0,
+            more_faults: Dice::new(seed, Stream::MoreFaults),
             explorer: None,
             steady: false,
             doom: None,
@@ -221,7 +237,8 @@ impl World {
 
     /// What both clocks say.
     pub fn now(&self) -> Now {
-        let nanos = self.time as i64 + self.wall_offset;
+        let skew = (i128::from(self.time) * i128::from(self.options.skew) / 1_000_000) as i64;
+        let nanos = self.time as i64 + skew + self.wall_offset;
         let secs = EPOCH_SECS + nanos.div_euclid(1_000_000_000);
         let wall = WallTime::new(secs, nanos.rem_euclid(1_000_000_000) as u32);
         Now { mono: Instant(self.time), wall }
@@ -234,16 +251,16 @@ impl World {
     }
 
     /// What a volume of this run is like.
-    pub fn format_options(seed: u64, hash_bits: u8) -> FormatOptions {
+    pub fn format_options(seed: u64, options: &Options) -> FormatOptions {
         let volume = VolumeId(u128::from(seed) << 64 | 0x5e11);
         FormatOptions {
             volume,
             hash_key: *b"0123456789abcdef",
-            hash_bits,
+            hash_bits: options.hash_bits,
             uid: 0,
             gid: 0,
             mode: 0o755,
-            limit: Default::default(),
+            limit: options.limit,
         }
     }
 
@@ -251,6 +268,7 @@ impl World {
     pub fn ask(&mut self, waiter: Waiter, caller: Caller, op: Operation) -> Outcome<RequestId> {
         let id = self.new_request(waiter, What::Kernel(caller, op.clone()));
         self.say(|| format!("{id:?} {waiter:?} asks {}", brief(&op)));
+        self.tell_of(|world| format!("{}: {}", story::who(waiter), world.words(&op)));
         self.client.handle_request(self.now(), id, Request { caller, op });
         self.drain()?;
         Ok(id)
@@ -276,6 +294,7 @@ impl World {
     pub fn command(&mut self, waiter: Waiter, control: Control) -> Outcome<RequestId> {
         let id = self.new_request(waiter, What::Control);
         self.say(|| format!("{id:?} {waiter:?} commands {control:?}"));
+        self.tell_of(|_| format!("{}: {control:?}", story::who(waiter)));
         self.client.handle_control(self.now(), id, control);
         self.drain()?;
         Ok(id)

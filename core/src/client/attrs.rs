@@ -99,6 +99,7 @@ impl Client {
         let data = set.size.is_some() || set.mtime.is_some();
         let inode = self.inodes.enter(ino);
         if exclusive && inode.exclusive {
+            probe!("exclusive-waits");
             return inode.parked.push((id, request));
         }
         inode.exclusive |= exclusive;

@@ -6,7 +6,6 @@
 //! The disk is another matter: it is asked when bytes are written out.
 
 use super::file::Missing;
-use super::timers::Timer;
 use super::{Client, Mounted};
 use crate::error::FsError;
 use crate::id::{Ino, RequestId};
@@ -83,9 +82,11 @@ impl Client {
         let since = *self.full_since.get_or_insert(self.now.mono);
         let hope = self.reclaim_is_busy() || self.inodes.any_leaving();
         if hope && self.now.mono.since(since) < WAIT_MAX {
+            probe!("full-waits-for-reclaim");
             self.parked.push((id, request));
-            return self.arm(LOOK_AGAIN, Timer::Room);
+            return self.arm_room(LOOK_AGAIN);
         }
+        probe!("volume-full");
         self.full_since = None;
         self.fail(id, FsError::NoSpace);
     }

@@ -230,6 +230,9 @@ impl Client {
     pub(super) fn let_go(&mut self, ino: Ino) {
         let Some(inode) = self.inodes.get_mut(ino) else { return };
         let changed = inode.changed;
+        if inode.unlinked && inode.opens > 0 {
+            probe!("removed-stays-open");
+        }
         if inode.opens == 0
             && inode.lookups == 0
             && inode.unlinked

@@ -99,6 +99,9 @@ impl Client {
         let carried = u64::from(len) <= LOG_BYTES_MAX.min(u64::from(volume.kv.value_bytes_max));
         let segment = SegmentId { session: self.config.session, sequence: self.segments + 1 };
         let Some(file) = self.inodes.file_mut(ino) else { return };
+        if !file.pipeline.is_empty() {
+            probe!("flushes-overlap");
+        }
         if carried {
             return file.pipeline.push_back(Stage { id, step: Step::Appended(None) });
         }

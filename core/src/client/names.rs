@@ -252,6 +252,7 @@ impl Client {
     }
 
     pub(super) fn await_numbers(&mut self, mounted: Mounted, id: RequestId, request: Request) {
+        probe!("numbers-awaited");
         self.parked.push((id, request));
         self.refill_numbers(mounted);
     }

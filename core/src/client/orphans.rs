@@ -88,6 +88,7 @@ impl Client {
             ),
         }
         if swept.deleted > 0 {
+            probe!("orphans-deleted");
             let text = format!("deleted {} segments that a crash had orphaned", swept.deleted);
             self.report(Severity::Info, text);
         }

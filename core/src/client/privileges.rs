@@ -42,6 +42,7 @@ impl Client {
     ) {
         let inode = self.inodes.enter(ino);
         inode.parked.push(parked);
+        probe!("set-id-shed");
         if core::mem::replace(&mut inode.shedding, true) {
             return;
         }

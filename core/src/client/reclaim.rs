@@ -206,6 +206,9 @@ const PAGE: u32 = 1000;
 impl Client {
     /// Takes over what an earlier mount left behind.
     pub(super) fn adopt_garbage(&mut self, left: VecDeque<(Ino, u64)>) {
+        if !left.is_empty() {
+            probe!("garbage-adopted");
+        }
         let whole = left.iter().filter(|(_, generation)| *generation == WHOLE).map(|(ino, _)| *ino);
         self.reclaim.leaving.extend(whole);
         self.reclaim.waiting.extend(left);

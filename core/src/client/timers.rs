@@ -32,6 +32,7 @@ pub(super) struct Timers {
     armed: u64,
     flush: bool,
     sync: bool,
+    room: bool,
 }
 
 impl Timers {
@@ -49,7 +50,8 @@ impl Timers {
         match timer {
             Timer::FlushAged => self.flush = false,
             Timer::SyncAged => self.sync = false,
-            Timer::Wake(_) | Timer::Room => {}
+            Timer::Room => self.room = false,
+            Timer::Wake(_) => {}
         }
         Some(timer)
     }
@@ -70,10 +72,6 @@ impl Client {
         }
     }
 
-    pub(super) fn arm(&mut self, after: Duration, timer: Timer) {
-        self.timers.arm(self.now.mono.after(after), timer);
-    }
-
     pub(super) fn sleep_task(&mut self, task: TaskId, delay: Duration) {
         self.timers.arm(self.now.mono.after(delay), Timer::Wake(task));
     }
@@ -82,6 +80,14 @@ impl Client {
     pub(super) fn arm_flush(&mut self) {
         if !core::mem::replace(&mut self.timers.flush, true) {
             self.timers.arm(self.now.mono.after(self.config.flush_after), Timer::FlushAged);
+        }
+    }
+
+    /// Makes sure that requests that wait for room look again. However many there are: each of them arms
+    /// it anew when it finds none.
+    pub(super) fn arm_room(&mut self, after: Duration) {
+        if !core::mem::replace(&mut self.timers.room, true) {
+            self.timers.arm(self.now.mono.after(after), Timer::Room);
         }
     }
 

@@ -93,6 +93,7 @@ impl Client {
     }
 
     fn wait_for_room(&mut self, ino: Ino, id: RequestId, request: Request) {
+        probe!("write-waits-for-memory");
         if let Some(error) = self.flush_trouble {
             self.start_all_flushes();
             return self.fail(id, error);

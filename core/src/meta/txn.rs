@@ -161,6 +161,7 @@ impl<'a> Txn<'a> {
             if rest.is_empty() || planted!(ShortRange) {
                 return Ok(());
             }
+            probe!("range-read-on");
             let reads = rest.iter().map(|(_, read)| read.clone()).collect();
             let (_, more) = read_round(self.cx, self.request.read_version, reads).await?;
             for ((n, _), got) in rest.into_iter().zip(more) {
@@ -488,7 +489,10 @@ async fn settle_unknown(cx: &Cx, slot: Key, mark: u64) -> FsResult<Option<Commit
                     Some((found, _)) if found == mark && planted!(DoubleApplied) => {
                         return Ok(None);
                     }
-                    Some((found, commit)) if found == mark => return Ok(Some(commit)),
+                    Some((found, commit)) if found == mark => {
+                        probe!("unknown-happened");
+                        return Ok(Some(commit));
+                    }
                     Some((found, _)) if found == cancel => return Ok(None),
                     _ if planted!(NoCancelWrite) => return Ok(None),
                     _ => {}
@@ -500,7 +504,10 @@ async fn settle_unknown(cx: &Cx, slot: Key, mark: u64) -> FsResult<Option<Commit
                     mutations: vec![stamp_slot(&slot, cancel)],
                 };
                 match commit(cx, request).await {
-                    Ok(_) => return Ok(None),
+                    Ok(_) => {
+                        probe!("unknown-cancelled");
+                        return Ok(None);
+                    }
                     Err(error) => error,
                 }
             }
@@ -543,6 +550,10 @@ impl<'a> Backoff<'a> {
             }
             KvError::Conflict | KvError::TooOld => {
                 self.cx.count_conflict();
+                match error {
+                    KvError::TooOld => probe!("too-old-retried"),
+                    _ => probe!("conflict-retried"),
+                }
                 self.attempts <= 3
             }
             KvError::CommitUnknown { .. } => true,
@@ -553,9 +564,11 @@ impl<'a> Backoff<'a> {
             }
         };
         if self.interruptible && self.cx.interrupted() {
+            probe!("interrupt-honored");
             return Err(FsError::Interrupted);
         }
         if !at_once {
+            probe!("retry-backs-off");
             let ceiling = 1u64 << self.attempts.min(9);
             self.cx.sleep(Duration::from_micros(500 * (1 + self.cx.jitter(ceiling)))).await;
         }

@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Faults::None)]
     faults: Faults,
     /// A bug to plant.
-    #[arg(long, value_parser = crate::canary)]
+    #[arg(long, value_parser = super::canary)]
     canary: Option<Canary>,
     /// Schedules of one pair or triple, at most.
     #[arg(long, default_value_t = 100_000)]
@@ -86,7 +86,7 @@ pub(crate) fn exhaustive(args: &Args) -> ExitCode {
 
 /// Threads take one group after the other.
 fn search_all(args: &Args, setting: &Setting, groups: &[Vec<Act>]) -> Vec<Line> {
-    crate::quiet_panics();
+    super::quiet_panics();
     let next = AtomicUsize::new(0);
     let work = || {
         let mut lines = Vec::new();
@@ -178,7 +178,7 @@ impl Args {
         let faults = self.faults.to_possible_value();
         let faults = faults.map_or(String::new(), |v| v.get_name().to_string());
         let canary =
-            self.canary.map_or(String::new(), |c| format!(" --canary {}", crate::name_of(c)));
+            self.canary.map_or(String::new(), |c| format!(" --canary {}", super::name_of(c)));
         format!(
             "cargo run --release -p vellum-sim -- exhaustive --faults {faults}{canary} --acts '{}' --choices '{choices}'",
             names(acts)

@@ -21,8 +21,9 @@ use crate::canaries;
 use crate::exhaustive::acts::{Act, Tree};
 use crate::exhaustive::dfs::Search;
 use crate::faults::{Options, Store};
+use crate::job::panic_text;
 use crate::kernel::Kernel;
-use crate::runner::{Run, panic_text};
+use crate::runner::Run;
 use crate::world::explore::{Explorer, Next, REDUNDANT};
 use crate::world::{Failure, Outcome, World};
 

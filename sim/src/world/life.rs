@@ -2,13 +2,15 @@
 
 use vellum_core::client::Client;
 use vellum_core::port::Completion;
+use vellum_core::port::kernel::Operation;
 use vellum_core::port::meta_kv::{KvError, KvReply, KvRequest};
 use vellum_core::time::WallTime;
 
-use super::{Body, EPOCH_SECS, What, World, config};
+use super::{Body, EPOCH_SECS, Outcome, Waiter, What, World, config};
 use crate::faults::Fault;
 use crate::history::{CommitOrder, Place, Unanswered};
 use crate::link::KvFate;
+use crate::probes;
 use crate::store::Crash;
 use crate::times::Span;
 
@@ -29,6 +31,10 @@ impl World {
         self.stores.ail(false);
         let Crash { cut, lost } = self.stores.crash(&mut self.faults);
         self.link.counts[Fault::CrashLoss as usize] += lost;
+        if lost > 0 {
+            probes::hit("crash-lost-commits");
+        }
+        self.tell_of(|_| format!("--- the process ends; {lost} losses"));
         self.say(|| format!("*** killed; {lost} losses; kept up to {cut:?}"));
         self.order.cut(cut)
     }
@@ -46,6 +52,9 @@ impl World {
         self.flights.clear();
         self.answers.clear();
         self.crashed = false;
+        self.aborting = false;
+        self.aborted.clear();
+        self.paused_until = 0;
         // A commit that could still land has landed or is too old when the next process starts.
         self.time += 6_000_000_000;
         self.last_answer = self.time;
@@ -58,7 +67,48 @@ impl World {
         self.note_clock();
         self.wall_offset += jump;
         self.note_clock();
+        self.tell_of(|_| format!("--- the clock jumps by {} s", jump / 1_000_000_000));
         self.link.counts[Fault::WallJump as usize] += 1;
+    }
+
+    /// The process stands still for a while; the stores go on.
+    pub fn pause(&mut self) {
+        let length = *self.more_faults.pick(&[10_000_000, 1_000_000_000, 60_000_000_000]);
+        self.paused_until = self.time + self.more_faults.within(length / 10, length);
+        self.tell_of(|world| {
+            format!("--- paused for {} ms", (world.paused_until - world.time) / 1_000_000)
+        });
+    }
+
+    /// The kernel forgets all requests under way; whatever becomes of them, nobody hears of it.
+    pub fn abort_requests(&mut self) {
+        self.tell_of(|_| "--- the kernel aborts the connection".into());
+        for (id, asked) in std::mem::take(&mut self.asked) {
+            self.aborted.insert(id);
+            if let What::Kernel(caller, op) = asked.what {
+                let unanswered = Unanswered { caller, op, wall: asked.wall, asked: asked.place };
+                self.epoch.unanswered.push(unanswered);
+            }
+        }
+        self.answers.clear();
+        self.callers.stop();
+    }
+
+    /// A signal ends the request of a caller.
+    pub fn interrupt_caller(&mut self, caller: usize) -> Outcome<()> {
+        let mut theirs = self.asked.iter().filter(|(_, a)| a.waiter == Waiter::Caller(caller));
+        match theirs.next().map(|(id, _)| *id) {
+            Some(target) => self.tell(Operation::Interrupt { target }),
+            None => Ok(()),
+        }
+    }
+
+    /// Something on a disk changes by itself.
+    pub fn rot(&mut self) {
+        if let Some(file) = self.stores.rot(&mut self.more_faults) {
+            self.link.counts[Fault::DiskRot as usize] += 1;
+            self.tell_of(|_| format!("--- damage in page file {file}"));
+        }
     }
 
     /// Widens the hull of what the clock said.

@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 use vellum_core::id::RequestId;
-use vellum_core::port::control::Answer;
-use vellum_core::port::kernel::Reply;
+use vellum_core::port::control::{Answer, Limit};
+use vellum_core::port::kernel::{Operation, Reply};
 use vellum_core::port::{Effect, Point, Severity};
 
 use super::{
@@ -12,8 +12,17 @@ use super::{
 use crate::callers::Callers;
 use crate::faults::Fault;
 use crate::history::Record;
+use crate::kernel::names_of;
+use crate::probes;
 use crate::times::Span;
 use crate::world::{Failure, Outcome};
+
+fn errno(reply: &Reply) -> Option<i32> {
+    match reply {
+        Reply::Error(error) => Some(error.errno()),
+        _ => None,
+    }
+}
 
 impl World {
     /// The next event.
@@ -32,7 +41,7 @@ impl World {
         if let Some(result) = self.explored_step() {
             return result;
         }
-        let timer = self.client.poll_timeout().map(|at| at.0.max(self.time));
+        let timer = self.client.poll_timeout().map(|at| at.0.max(self.time).max(self.paused_until));
         let next = self.queue.peek().map(|Reverse((at, ..))| *at);
         match (timer, next) {
             (Some(timer), next) if next.is_none_or(|next| timer <= next) => {
@@ -71,6 +80,11 @@ impl World {
     fn fire_event(&mut self) -> Outcome<()> {
         let Reverse((at, _, event)) = self.queue.pop().expect("the caller looked");
         self.time = self.time.max(at);
+        if self.time < self.paused_until && matches!(event, Event::Deliver(_) | Event::Caller(_)) {
+            let after = self.paused_until - self.time;
+            self.push(after, event);
+            return Ok(());
+        }
         self.fire(event)
     }
 
@@ -145,6 +159,9 @@ impl World {
     }
 
     fn replied(&mut self, id: RequestId, reply: Reply, point: Point) -> Outcome<()> {
+        if self.aborted.remove(&id) {
+            return Ok(());
+        }
         let Some(asked) = self.asked.remove(&id) else {
             return Err(Failure::new(
                 "reply-once",
@@ -160,6 +177,13 @@ impl World {
         self.place += 1;
         self.last_answer = self.time;
         self.say(|| format!("{id:?} = {} at {point:?}", brief(&reply)));
+        self.probe(&op, &reply);
+        if self.options.limit != Limit::default() && errno(&reply) == Some(28) {
+            self.link.counts[Fault::VolumeFull as usize] += 1;
+        }
+        if let Reply::Error(error) = &reply {
+            self.tell_of(|world| format!("    errno {} for: {}", error.errno(), world.words(&op)));
+        }
         let answered = self.place;
         let record = Record {
             id,
@@ -184,7 +208,40 @@ impl World {
         Ok(())
     }
 
+    /// Notes rare situations that are seen from outside.
+    fn probe(&self, op: &Operation, reply: &Reply) {
+        let others = self.asked.values().filter_map(|asked| match &asked.what {
+            What::Kernel(_, op) => Some(op),
+            What::Control => None,
+        });
+        match (op, reply) {
+            (Operation::Write { ino, .. }, Reply::Written(_)) => {
+                let syncs =
+                    |op: &Operation| matches!(op, Operation::Fsync { ino: of, .. } if of == ino);
+                if others.into_iter().any(syncs) {
+                    probes::hit("write-during-fsync");
+                }
+            }
+            (Operation::Read { ino, .. }, Reply::Data(_))
+                if !self.callers.kernel.has_name(*ino) =>
+            {
+                probes::hit("removed-file-read");
+            }
+            (Operation::ReadDir { ino, cookie, .. }, Reply::Entries(entries)) => {
+                let changes =
+                    |op: &Operation| names_of(op).into_iter().flatten().any(|(dir, _)| dir == *ino);
+                if *cookie > 0 && !entries.is_empty() && others.into_iter().any(changes) {
+                    probes::hit("changed-while-listed");
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn answered(&mut self, id: RequestId, answer: Box<Answer>) -> Outcome<()> {
+        if self.aborted.remove(&id) {
+            return Ok(());
+        }
         let Some(asked) = self.asked.remove(&id) else {
             return Err(Failure::new(
                 "reply-once",

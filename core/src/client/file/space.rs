@@ -48,6 +48,9 @@ impl FileState {
     /// How many committed bytes are visible in a range, if all of it is in memory.
     pub(in crate::client) fn visible(&self, generation: u64, range: Range<u64>) -> Option<u64> {
         let committed = self.committed().filter(|c| c.generation == generation)?;
+        if range.is_empty() {
+            return Some(0);
+        }
         if committed.inline.is_some() || !committed.complete {
             let span = range.start / REGION_SIZE..=range.end.saturating_sub(1) / REGION_SIZE;
             let few = span.end() - span.start() < REGIONS_TRIED;

@@ -180,6 +180,9 @@ pub fn replay<M: Medium>(medium: &M, durable: Version) -> Result<Replayed, Repla
             let end = offset + (HEADER + record.mark.len() + record.body.len()) as u64;
             offset = end.next_multiple_of(ALIGN);
         }
+        if offset < len {
+            probe!("log-tail-cut");
+        }
         if goes_on(&file, number, offset, len, replayed.last())? {
             return Err(ReplayError::Lost { file: number, offset });
         }

@@ -210,6 +210,7 @@ impl<F: File> Scan<F> {
         }
         let end = self.records(&mut page_file, len)?;
         if len > end {
+            probe!("page-tail-cut");
             self.file.truncate(end)?;
         }
         page_file.end = end;

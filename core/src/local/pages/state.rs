@@ -366,6 +366,7 @@ impl<F: Clone> Pages<F> {
 
     /// A file's sync failed: for good, whatever the kernel says later.
     pub(super) fn file_failed(&mut self, sync: &FileSync<F>) {
+        probe!("page-sync-failed");
         if planted!(BelievedSync) {
             return self.sync_skipped(sync);
         }

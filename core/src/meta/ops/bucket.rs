@@ -47,6 +47,14 @@ impl Bucket {
             .find(|cookie| {
                 Some(*cookie) == leaving || self.entries.iter().all(|(taken, _)| taken != cookie)
             })
-            .ok_or(FsError::NoSpace)
+            .inspect(|cookie| {
+                if *cookie > self.first {
+                    probe!("bucket-shared");
+                }
+            })
+            .ok_or_else(|| {
+                probe!("bucket-full");
+                FsError::NoSpace
+            })
     }
 }

@@ -136,6 +136,7 @@ fn promoted(
     if len == 0 {
         return (flush.extents.clone(), written as i64);
     }
+    probe!("inline-promoted");
     txn.clear(key::inode(flush.ino, tag::INLINE));
     let under = |e: &LogExtent| (e.offset + e.len).min(len).saturating_sub(e.offset);
     let covered: u64 = flush.extents.iter().map(under).sum();

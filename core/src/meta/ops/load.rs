@@ -72,11 +72,17 @@ pub async fn load_region(
         paint.push((order(&key)?, Paint::Pack(value)));
     }
     paint.sort_by_key(|(order, _)| *order);
+    if paint.len() > 8 {
+        probe!("overlay-deep");
+    }
     let mut map = ExtentMap::new();
     for (_, paint) in paint {
         match paint {
             Paint::Erase(value) => {
                 let (lo, hi) = decode_erase(&value)?;
+                if map.bytes() > 0 {
+                    probe!("erase-over-pack");
+                }
                 map.erase(lo..hi);
             }
             Paint::Pack(value) => {

@@ -142,6 +142,7 @@ async fn check_cycle(
         return Ok(());
     }
     if source.core.is_dir() && is_ancestor(txn, source.ino, r.new_dir).await? {
+        probe!("rename-below-itself");
         return Err(FsError::Invalid);
     }
     if let Some(target) = target.filter(|t| t.core.is_dir()) {

@@ -11,7 +11,7 @@ use crate::replay::Mirror;
 use crate::world::{Failure, Outcome};
 
 /// Every entry that stood throughout a complete listing is in it once.
-pub(crate) fn judge_listings(
+pub(crate) fn check(
     start: Mirror,
     changes: &[Placed<'_>],
     records: &[Record],
