@@ -550,9 +550,9 @@ impl<'a> Backoff<'a> {
             }
             KvError::Conflict | KvError::TooOld => {
                 self.cx.count_conflict();
-                match error {
-                    KvError::TooOld => probe!("too-old-retried"),
-                    _ => probe!("conflict-retried"),
+                probe!("conflict-retried");
+                if error == KvError::TooOld {
+                    probe!("too-old-retried");
                 }
                 self.attempts <= 3
             }
