@@ -178,6 +178,25 @@ impl SimDisk {
         Some(number)
     }
 
+    /// Bits of one byte change, on the platter and in the cache; `at` counts through all files. False behind
+    /// the last byte.
+    pub fn flip(&self, at: u64, bits: u8) -> bool {
+        let directory = self.0.borrow();
+        let mut at = at;
+        for file in directory.files.values() {
+            let mut content = file.content.borrow_mut();
+            let len = content.cached.len();
+            if let Some(byte) = usize::try_from(at).ok().filter(|at| *at < len) {
+                content.cached[byte] ^= bits;
+                content.synced.resize(len, 0);
+                content.synced[byte] = content.cached[byte];
+                return true;
+            }
+            at -= len as u64;
+        }
+        false
+    }
+
     /// A page that was written comes to lie where another one belongs, and is missing where it should be.
     pub fn misdirect(&self, dice: &mut Dice) -> Option<u32> {
         let (number, file) = self.some_file(dice)?;

@@ -92,3 +92,46 @@ fn a_byte_that_rots_costs_one_segment_at_most_and_is_never_returned() {
 fn a_misdirected_write_costs_two_segments_at_most_and_is_never_returned() {
     survive(SimDisk::misdirect, 2);
 }
+
+/// Small page files of every kind: sealed ones, one that takes appends, with dead segments in both.
+fn small() -> (LocalStore, BTreeMap<SegmentId, Bytes>) {
+    let mut store = LocalStore::with_page_files(VolumeId(5), 1 << 40, Ills::default(), 64 << 10);
+    let mut stored = BTreeMap::new();
+    for (sequence, len) in
+        [5_000u64, 20_000, 1, 9_000, 12_288, 4_096, 30_000].into_iter().enumerate()
+    {
+        let sequence = sequence as u64;
+        let id = SegmentId { session: SessionId(7), sequence };
+        let bytes: Bytes = (0..len).map(|n| (n * 31 + n / 253 + sequence) as u8).collect();
+        let draft = SegmentDraft { id, payload: vec![bytes.clone()], len: len as u32 };
+        store.serve(&PageRequest::Append(draft)).expect("append");
+        stored.insert(id, bytes);
+    }
+    sync(&mut store);
+    for sequence in [0, 4] {
+        let dead = SegmentId { session: SessionId(7), sequence };
+        store.serve(&PageRequest::Delete { segments: vec![dead] }).expect("delete");
+        stored.remove(&dead);
+    }
+    sync(&mut store);
+    (store, stored)
+}
+
+#[test]
+fn a_flipped_byte_anywhere_costs_one_segment_at_most_and_is_never_returned() {
+    let (mut flips, mut losses) = (0, 0);
+    // Every place within a page is met in some page.
+    for at in (0..).step_by(41) {
+        let (mut store, stored) = small();
+        if !store.page_files().flip(at, 1 << (at % 8)) {
+            break;
+        }
+        flips += 1;
+        store.stop(None);
+        store.open().unwrap_or_else(|error| panic!("byte {at}: {error}"));
+        let lost = unreadable(&store, &stored, at);
+        assert!(lost <= 1, "byte {at}: {lost} are lost");
+        losses += usize::from(lost > 0);
+    }
+    assert!(flips > 2_000 && losses * 3 > flips, "{losses} of {flips} flips hit something");
+}

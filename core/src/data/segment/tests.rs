@@ -133,6 +133,28 @@ proptest! {
         prop_assert!(check(&cut).is_ok());
     }
 
+    /// What is read of any range is what was written, and damage in its frames is found.
+    #[test]
+    fn any_range_reads_back_or_not_at_all(
+        len in 1usize..20_000,
+        (from, to) in any::<(prop::sample::Index, prop::sample::Index)>(),
+        (at, flip) in (any::<prop::sample::Index>(), 1..=255u8),
+    ) {
+        let payload = bytes(len);
+        let mut stored = encode(&draft(1, &payload, &[]));
+        let head = check(&stored).expect("a segment");
+        let (from, to) = (from.index(len).min(to.index(len)), from.index(len).max(to.index(len)) + 1);
+        let frames = head.frame_range(from as u32, (to - from) as u32).expect("inside");
+        let whole = frames.bytes.start as usize..frames.bytes.end as usize;
+        prop_assert_eq!(head.verify(frames.first, &stored[whole.clone()]), Ok(()));
+        let begin = whole.start + frames.skip;
+        prop_assert!(stored[begin..begin + to - from] == payload[from..to]);
+        let at = at.index(stored.len());
+        stored[at] ^= flip;
+        let damaged = head.verify(frames.first, &stored[whole.clone()]).is_err();
+        prop_assert_eq!(damaged, whole.contains(&at), "byte {} of {:?}", at, whole);
+    }
+
     #[test]
     fn garbage_never_panics(garbage in proptest::collection::vec(any::<u8>(), 0..300), at in 0usize..200) {
         let mut stored = encode(&draft(1, &bytes(100), &[]));
