@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 use vellum_core::id::Ino;
-use vellum_core::port::Point;
 use vellum_core::port::control::Limit;
 use vellum_core::port::kernel::{Attr, Entry, Operation, Reply, SetTime};
 use vellum_model::Time;
@@ -19,6 +18,7 @@ use crate::claims::{
     ALL, CORE, Claim, LINKS, RESULT, SIZE, What, claims, describe, holds, stranger,
 };
 use crate::history::{CommitOrder, Place, Record};
+pub use crate::invariants::order::place_changes;
 use crate::invariants::{change_time, listing};
 use crate::replay::{Change, Mirror, Usage, as_answered};
 use crate::times::{Shown, Span, Stamp, Times};
@@ -370,40 +370,6 @@ pub(crate) fn attrs_in(reply: &Reply) -> Vec<Attr> {
 /// The times that an answer shows.
 pub fn shown(attr: &Attr) -> Shown {
     Shown { atime: attr.atime, mtime: attr.mtime, ctime: attr.ctime, btime: attr.btime }
-}
-
-/// The changes that succeeded, in the order in which they took effect.
-///
-/// # Errors
-/// A point that does not lie between request and answer.
-pub fn place_changes<'a>(records: &'a [Record], order: &CommitOrder) -> Outcome<Vec<Placed<'a>>> {
-    let mut changes = Vec::new();
-    for record in records.iter().filter(|r| r.succeeded() && is_change(&r.op)) {
-        let place = match record.point {
-            Point::Commit(commit) => order.of(commit).ok_or_else(|| {
-                let text = format!(
-                    "{} = {:?}, which the store never made",
-                    brief(&record.op),
-                    record.point
-                );
-                Failure::new("phantom-commit", text)
-            })?,
-            Point::Step => record.answered,
-            Point::Snapshot(_) => continue,
-        };
-        if place < record.asked || place > record.answered {
-            let text = format!(
-                "{} took effect at {place}, outside of {}..={}",
-                brief(&record.op),
-                record.asked,
-                record.answered
-            );
-            return Err(Failure::new("point-outside", text));
-        }
-        changes.push(Placed { place, record });
-    }
-    changes.sort_by_key(|c| (c.place, c.record.answered));
-    Ok(changes)
 }
 
 /// Whether a request is meant to change something.

@@ -39,7 +39,10 @@ impl Claim<'_> {
             What::Attr(attr) => Some(attr.ino),
             What::Entry(_, entry) => Some(entry.ino),
             What::Answer => match &self.record.op {
-                Operation::GetXattr { ino, .. } | Operation::ListXattr { ino, .. } => Some(*ino),
+                Operation::GetXattr { ino, .. }
+                | Operation::ListXattr { ino, .. }
+                | Operation::SetXattr { ino, .. }
+                | Operation::RemoveXattr { ino, .. } => Some(*ino),
                 _ => reply_attr(&self.record.reply).map(|attr| attr.ino),
             },
         }

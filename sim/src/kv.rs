@@ -10,11 +10,13 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
-use vellum_core::limits::{KEY_MAX, TRANSACTION_MAX, VALUE_MAX};
+use vellum_core::limits::KEY_MAX;
 use vellum_core::port::meta_kv::{
     Commit, CommitRequest, Key, KeyRange, KvError, Mutation, Read, ReadRound, Value, Values,
     Version,
 };
+
+use crate::invariants::transactions::too_large;
 
 /// Versions that pass in a second.
 pub const VERSIONS_PER_SECOND: u64 = 1_000_000;
@@ -148,7 +150,9 @@ impl SimKv {
         request: &CommitRequest,
         share_version: bool,
     ) -> Result<Commit, KvError> {
-        check_size(request)?;
+        if too_large(request).is_some() {
+            return Err(KvError::TooLarge);
+        }
         if let Some(read_version) = request.read_version {
             if read_version.0 + WINDOW < self.version_at(time_ns).max(self.last.version).0 {
                 return Err(KvError::TooOld);
@@ -362,36 +366,4 @@ fn page(rows: impl Iterator<Item = (Key, Value)>, limit: usize) -> Values {
         out.push((key, value));
     }
     Values::Rows { rows: out, more }
-}
-
-/// The limits of FoundationDB.
-fn check_size(request: &CommitRequest) -> Result<(), KvError> {
-    let mut total = 0;
-    for range in request.read_conflicts.iter().chain(&request.write_conflicts) {
-        total += range.begin.len() + range.end.len();
-    }
-    for mutation in &request.mutations {
-        let (key, value) = match mutation {
-            Mutation::Set { key, value }
-            | Mutation::SetStampedKey { key, value, .. }
-            | Mutation::SetStampedValue { key, value, .. } => (key.len(), value.len()),
-            Mutation::Clear { key } => (key.len(), 0),
-            Mutation::ClearRange { range } => (range.begin.len().max(range.end.len()), 0),
-            Mutation::Atomic { key, operand, .. } => (key.len(), operand.len()),
-        };
-        let room = match mutation {
-            Mutation::SetStampedKey { stamp_at, .. } => Some((*stamp_at, key)),
-            Mutation::SetStampedValue { stamp_at, .. } => Some((*stamp_at, value)),
-            _ => None,
-        };
-        let fits = |(at, len): (usize, usize)| at.checked_add(10).is_some_and(|end| end <= len);
-        if !room.is_none_or(fits) {
-            return Err(KvError::TooLarge);
-        }
-        if key > KEY_MAX || value > VALUE_MAX {
-            return Err(KvError::TooLarge);
-        }
-        total += key + value;
-    }
-    if total > TRANSACTION_MAX { Err(KvError::TooLarge) } else { Ok(()) }
 }

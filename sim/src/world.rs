@@ -103,6 +103,8 @@ pub struct World {
     pub armed: bool,
     /// The process was killed.
     pub crashed: bool,
+    /// The machine said that it leaves something to reclaim to the next mount.
+    pub left_garbage: bool,
     /// The kernel dropped the connection.
     pub aborting: bool,
     /// Requests whose answers nobody hears.
@@ -201,6 +203,7 @@ impl World {
             verbose: false,
             armed: false,
             crashed: false,
+            left_garbage: false,
             aborting: false,
             aborted: BTreeSet::new(),
             paused_until: 0,

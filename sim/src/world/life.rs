@@ -53,6 +53,7 @@ impl World {
         self.answers.clear();
         self.crashed = false;
         self.aborting = false;
+        self.left_garbage = false;
         self.aborted.clear();
         self.paused_until = 0;
         // A commit that could still land has landed or is too old when the next process starts.

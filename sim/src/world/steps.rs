@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use vellum_core::id::RequestId;
 use vellum_core::port::control::{Answer, Limit};
 use vellum_core::port::kernel::{Operation, Reply};
+use vellum_core::port::meta_kv::KvRequest;
 use vellum_core::port::{Effect, Point, Severity};
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
 use crate::callers::Callers;
 use crate::faults::Fault;
 use crate::history::Record;
+use crate::invariants::transactions::too_large;
 use crate::kernel::names_of;
 use crate::probes;
 use crate::times::Span;
@@ -60,6 +62,23 @@ impl World {
                 "liveness",
                 format!("no answer for {} s\n{}", PATIENCE / 1_000_000_000, self.waiting()),
             ));
+        }
+        Ok(())
+    }
+
+    /// Waits for everything that is on its way to the stores, and what follows at once.
+    ///
+    /// # Errors
+    /// When it has no end.
+    pub fn land_everything(&mut self) -> Outcome<()> {
+        const STEPS_MAX: u32 = 100_000;
+        let mut steps = 0;
+        while !self.flights.is_empty() {
+            self.step()?;
+            steps += 1;
+            if steps > STEPS_MAX {
+                return Err(Failure::new("livelock", "something is always on its way"));
+            }
         }
         Ok(())
     }
@@ -140,6 +159,11 @@ impl World {
             Effect::Reply { request, reply, point } => self.replied(request, reply, point),
             Effect::Answer { request, answer } => self.answered(request, answer),
             Effect::Kv { id, request } => {
+                if let KvRequest::Commit(commit) = &request
+                    && let Some(text) = too_large(commit)
+                {
+                    return Err(Failure::new("transaction-size", text));
+                }
                 self.send_kv(id, request);
                 Ok(())
             }
@@ -150,6 +174,7 @@ impl World {
             Effect::Notify(_) => Ok(()),
             Effect::Report(report) => {
                 self.say(|| format!("report: {}", report.text));
+                self.left_garbage |= report.text.contains("the next mount tries again");
                 if report.severity >= Severity::Warning && self.reports.len() < 50 {
                     self.reports.push(format!("{:?}: {}", report.severity, report.text));
                 }

@@ -1,0 +1,192 @@
+//! After a crash the content of each file is a prefix of the changes that were made to it, byte by byte,
+//! and contains what was synced.
+
+use std::collections::BTreeMap;
+use vellum_core::id::Ino;
+use vellum_core::port::kernel::{Operation, Reply, S_IFMT, S_IFREG};
+
+use crate::check::{Placed, redo};
+use crate::history::{Epoch, Place};
+use crate::observe::Observed;
+use crate::recover::{differs, same_content};
+use crate::replay::Mirror;
+use crate::world::{Failure, Outcome, brief};
+
+/// Which prefixes of its content changes each file may show.
+struct Window {
+    least: usize,
+    most: Option<usize>,
+    count: usize,
+    matched: bool,
+    seen: bool,
+}
+
+/// Compares all files with what they may show.
+///
+/// # Errors
+/// The first file that shows none of its states.
+pub(crate) fn check(
+    start: Mirror,
+    changes: &[Placed<'_>],
+    epoch: &Epoch,
+    cut: Place,
+    found: &Observed,
+) -> Outcome<()> {
+    let files: Vec<Ino> = found
+        .nodes
+        .iter()
+        .filter(|(_, n)| n.attr.mode & S_IFMT == S_IFREG)
+        .map(|(ino, _)| *ino)
+        .collect();
+    let renamed = renamed(&start, changes, cut);
+    let mut windows: BTreeMap<Ino, Window> = BTreeMap::new();
+    for ino in &files {
+        let mut promises = promises(*ino, epoch);
+        promises.extend(renamed.iter().filter(|(whose, _)| whose == ino).map(|(_, asked)| *asked));
+        let window = window(*ino, changes, &promises, cut);
+        windows.insert(*ino, window);
+    }
+    let mut mirror = start;
+    let try_all = |mirror: &Mirror, windows: &mut BTreeMap<Ino, Window>, only: Option<Ino>| {
+        for (ino, window) in windows.iter_mut().filter(|(ino, _)| only.is_none_or(|o| o == **ino)) {
+            let inside =
+                window.count >= window.least && window.most.is_none_or(|most| window.count <= most);
+            window.seen |= mirror.node(*ino).is_ok();
+            window.matched |= inside && same_content(mirror, *ino, found);
+        }
+    };
+    try_all(&mirror, &mut windows, None);
+    for (index, change) in changes.iter().enumerate() {
+        redo(&mut mirror, change, index);
+        let whose = content_changed(change).or_else(|| made(change));
+        if let Some(ino) = whose
+            && let Some(window) = windows.get_mut(&ino)
+        {
+            window.count += usize::from(content_changed(change).is_some());
+            try_all(&mirror, &mut windows, Some(ino));
+        }
+    }
+    let last = mirror.clone();
+    for u in &epoch.unanswered {
+        // By itself, and after the others below: a copy may or may not have seen what they wrote.
+        let mut alone = last.clone();
+        if let Operation::CopyRange { to_ino, .. } = &u.op
+            && alone.apply(&u.op, u.caller, crate::replay::time(u.wall)).is_ok()
+        {
+            try_all(&alone, &mut windows, Some(*to_ino));
+        }
+        if let Some(ino) = content_of(&u.op).or_else(|| emptied(&mirror, &u.op))
+            && mirror.apply(&u.op, u.caller, crate::replay::time(u.wall)).is_ok()
+        {
+            try_all(&mirror, &mut windows, Some(ino));
+        }
+    }
+    for (ino, window) in &windows {
+        if window.seen && !window.matched {
+            let mut text = format!(
+                "{ino} shows none of its states {}..={:?} of {}; against the last one: {}",
+                window.least,
+                window.most,
+                window.count,
+                differs(&last, *ino, found)
+            );
+            for change in changes.iter().filter(|c| content_changed(c) == Some(*ino)) {
+                let side = if change.place <= cut { "" } else { " (after the cut)" };
+                text.push_str(&format!(
+                    "\n    at {}{side} {}",
+                    change.place,
+                    brief(&change.record.op)
+                ));
+            }
+            return Err(Failure::new("crash-content", text));
+        }
+    }
+    Ok(())
+}
+
+fn window(ino: Ino, changes: &[Placed<'_>], promises: &[Place], cut: Place) -> Window {
+    let mut window = Window { least: 0, most: None, count: 0, matched: false, seen: false };
+    let mut count = 0;
+    for change in changes.iter().filter(|c| content_changed(c) == Some(ino)) {
+        // Of what was inferred nobody knows with which commit it came.
+        let certain = !change.record.inferred;
+        let truncation = certain && !matches!(change.record.op, Operation::Write { .. });
+        if truncation && change.place > cut && window.most.is_none() {
+            window.most = Some(count);
+        }
+        count += 1;
+        let promised = promises.iter().any(|asked| change.record.answered < *asked);
+        if promised || (truncation && change.place <= cut) {
+            window.least = count;
+        }
+    }
+    window
+}
+
+/// Moments before which everything that was answered about a file must be there.
+fn promises(ino: Ino, epoch: &Epoch) -> Vec<Place> {
+    let mut promises = epoch.synced.clone();
+    for record in &epoch.records {
+        if let (Operation::Fsync { ino: of, .. }, Reply::Done) = (&record.op, &record.reply)
+            && *of == ino
+        {
+            promises.push(record.asked);
+        }
+    }
+    promises
+}
+
+/// Files whose rename survived, with the moment at which it was asked for: what was written before came
+/// along.
+fn renamed(start: &Mirror, changes: &[Placed<'_>], cut: Place) -> Vec<(Ino, Place)> {
+    let mut mirror = start.clone();
+    let mut renamed = Vec::new();
+    for (index, change) in changes.iter().enumerate().filter(|(_, c)| c.place <= cut) {
+        if let Operation::Rename { parent, name, .. } = &change.record.op {
+            let source = mirror.node(*parent).and_then(|dir| mirror.found(dir, name));
+            let source = source.ok().flatten().and_then(|found| mirror.ino(found));
+            renamed.extend(source.map(|ino| (ino, change.record.asked)));
+        }
+        redo(&mut mirror, change, index);
+    }
+    renamed
+}
+
+/// The file whose content an operation changes.
+fn content_of(op: &Operation) -> Option<Ino> {
+    match op {
+        Operation::Write { ino, data, .. } if !data.is_empty() => Some(*ino),
+        Operation::SetAttr { ino, set, .. } if set.size.is_some() => Some(*ino),
+        Operation::Fallocate { ino, .. } => Some(*ino),
+        Operation::CopyRange { to_ino, .. } => Some(*to_ino),
+        _ => None,
+    }
+}
+
+/// The file whose content a change that succeeded changed; O_TRUNC counts, also for a new file.
+fn content_changed(change: &Placed<'_>) -> Option<Ino> {
+    match &change.record.op {
+        Operation::Create { flags, .. } if flags.truncates() => made(change),
+        op => content_of(op),
+    }
+}
+
+/// The file that an unanswered O_TRUNC may have emptied.
+fn emptied(mirror: &Mirror, op: &Operation) -> Option<Ino> {
+    match op {
+        Operation::Create { parent, name, flags, .. } if flags.truncates() => {
+            let found = mirror.node(*parent).and_then(|dir| mirror.found(dir, name)).ok()??;
+            mirror.ino(found)
+        }
+        _ => None,
+    }
+}
+
+fn made(change: &Placed<'_>) -> Option<Ino> {
+    match &change.record.op {
+        Operation::Create { .. } | Operation::TmpFile { .. } | Operation::MkNod { .. } => {
+            crate::check::reply_attr(&change.record.reply).map(|a| a.ino)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,322 @@
+//! The judge against histories that were made up: what is right passes, and each way of being wrong is
+//! named.
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use vellum_core::id::{Handle, Ino, RequestId};
+use vellum_core::port::Point;
+use vellum_core::port::kernel::{
+    Attr, Caller, Entry, OpenFlags, Opened, Operation, Piece, Reply, S_IFDIR, S_IFREG, WriteFlags,
+};
+use vellum_core::port::meta_kv::{Commit, Version};
+use vellum_core::time::WallTime;
+use vellum_sim::check::{Judge, Mercy, shown};
+use vellum_sim::history::{CommitOrder, Epoch, Place, Record};
+use vellum_sim::observe::{Node, Observed};
+use vellum_sim::recover::End;
+use vellum_sim::replay::Usage;
+use vellum_sim::times::{Span, Times};
+
+const NOW: WallTime = WallTime::new(1_000_000, 0);
+const FILE: Ino = Ino(7);
+
+/// A history that is told event by event. Each event has the next place.
+#[derive(Default)]
+struct Story {
+    epoch: Epoch,
+    order: CommitOrder,
+    place: Place,
+    version: u64,
+}
+
+/// A request under way.
+struct Asked(Operation, Place);
+
+impl Story {
+    fn ask(&mut self, op: Operation) -> Asked {
+        self.place += 1;
+        Asked(op, self.place)
+    }
+
+    fn commit(&mut self) -> Commit {
+        self.place += 1;
+        self.version += 10;
+        let commit = Commit { version: Version(self.version), batch: 0 };
+        self.order.push(commit, self.place);
+        commit
+    }
+
+    fn answer(&mut self, Asked(op, asked): Asked, reply: Reply, point: Point) {
+        self.place += 1;
+        self.epoch.records.push(Record {
+            id: RequestId(self.place),
+            caller: Caller::default(),
+            op,
+            wall: NOW,
+            asked,
+            answered: self.place,
+            span: Span::at(NOW),
+            reply,
+            point,
+            interrupted: false,
+            inferred: false,
+        });
+    }
+
+    /// A change that nobody overlaps.
+    fn change(&mut self, op: Operation, reply: Reply) {
+        let asked = self.ask(op);
+        let commit = self.commit();
+        self.answer(asked, reply, Point::Commit(commit));
+    }
+
+    /// Something that is answered from memory.
+    fn step(&mut self, op: Operation, reply: Reply) {
+        let asked = self.ask(op);
+        self.answer(asked, reply, Point::Step);
+    }
+
+    fn judge(&self) -> Result<(), &'static str> {
+        let mut judge = judge();
+        match judge.judge(&self.epoch.records, &self.order, Mercy::default()) {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.rule),
+        }
+    }
+
+    /// The verdict on what is found after the process ended and kept the commits up to `cut`.
+    fn recover(&self, cut: Place, found: &Observed) -> Result<(), &'static str> {
+        let (mut judge, start) = (judge(), empty().mirror());
+        let timeline = judge
+            .judge(&self.epoch.records, &self.order, Mercy::default())
+            .expect("nothing is wrong before the end");
+        let end = End::Killed(cut);
+        judge
+            .recover(start, &self.epoch, &self.order, &timeline, end, found, None)
+            .map_err(|failure| failure.rule)
+    }
+}
+
+fn judge() -> Judge {
+    let found = empty();
+    let times = found.nodes.iter().map(|(ino, n)| (*ino, Times::shown(shown(&n.attr)))).collect();
+    Judge {
+        mirror: found.mirror(),
+        times,
+        lost_reads: Vec::new(),
+        lost_writes: Vec::new(),
+        garbage: Usage::default(),
+    }
+}
+
+/// A volume with nothing but its root.
+fn empty() -> Observed {
+    let mut found = Observed::default();
+    found.nodes.insert(Ino::ROOT, node(attr(Ino::ROOT, S_IFDIR | 0o755, 2, 0)));
+    found
+}
+
+/// A volume with the file `a` in its root.
+fn with_file(content: &[u8]) -> Observed {
+    let mut found = empty();
+    let root = found.nodes.get_mut(&Ino::ROOT).expect("just made");
+    root.entries.insert(Bytes::from_static(b"a"), FILE);
+    let mut file = node(attr(FILE, S_IFREG | 0o644, 1, content.len() as u64));
+    file.content.push((0, content.to_vec()));
+    found.nodes.insert(FILE, file);
+    found
+}
+
+fn node(attr: Attr) -> Node {
+    Node {
+        attr,
+        entries: BTreeMap::new(),
+        xattrs: BTreeMap::new(),
+        target: Bytes::new(),
+        content: Vec::new(),
+    }
+}
+
+fn attr(ino: Ino, mode: u32, nlink: u32, size: u64) -> Attr {
+    Attr {
+        ino,
+        mode,
+        nlink,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        size,
+        blocks: size.div_ceil(512),
+        atime: NOW,
+        mtime: NOW,
+        ctime: NOW,
+        btime: NOW,
+    }
+}
+
+fn entry(attr: Option<Attr>) -> Entry {
+    Entry { attr, entry_valid: Duration::ZERO, attr_valid: Duration::ZERO }
+}
+
+fn name(name: &'static str) -> Bytes {
+    Bytes::from_static(name.as_bytes())
+}
+
+fn create() -> (Operation, Reply) {
+    let (flags, handle) = (OpenFlags(0o102), Handle(1));
+    let op = Operation::Create { parent: Ino::ROOT, name: name("a"), mode: 0o644, umask: 0, flags };
+    let opened =
+        Opened { handle, keep_cache: false, direct_io: false, cache_dir: false, no_flush: false };
+    (op, Reply::Created { entry: entry(Some(attr(FILE, S_IFREG | 0o644, 1, 0))), opened })
+}
+
+fn lookup() -> Operation {
+    Operation::Lookup { parent: Ino::ROOT, name: name("a") }
+}
+
+fn write(offset: u64, bytes: &'static [u8]) -> (Operation, Reply) {
+    let flags = WriteFlags { from_cache: false, kill_suidgid: false, append: false };
+    let data = Bytes::from_static(bytes);
+    let op = Operation::Write { ino: FILE, handle: Handle(1), offset, data, flags };
+    (op, Reply::Written(bytes.len() as u32))
+}
+
+fn read(bytes: &'static [u8]) -> (Operation, Reply) {
+    let op = Operation::Read { ino: FILE, handle: Handle(1), offset: 0, len: 100 };
+    (op, Reply::Data([Piece::Bytes(Bytes::from_static(bytes))].into_iter().collect()))
+}
+
+fn fsync() -> Operation {
+    Operation::Fsync { ino: FILE, handle: Handle(1), datasync: false }
+}
+
+/// A file that was made and written twice.
+fn two_writes() -> Story {
+    let mut story = Story::default();
+    let (op, reply) = create();
+    story.change(op, reply);
+    for (op, reply) in [write(0, b"first"), write(5, b"second")] {
+        story.step(op, reply);
+    }
+    story
+}
+
+#[test]
+fn a_name_that_was_acknowledged_must_be_seen() {
+    let mut story = Story::default();
+    let (op, reply) = create();
+    story.change(op, reply);
+    story.step(lookup(), Reply::Entry(entry(None)));
+    assert_eq!(story.judge(), Err("result"));
+}
+
+#[test]
+fn a_name_that_is_being_made_may_be_seen_or_not() {
+    for seen in [false, true] {
+        let mut story = Story::default();
+        let (op, reply) = create();
+        let (making, looking) = (story.ask(op), story.ask(lookup()));
+        let commit = story.commit();
+        let found = seen.then(|| attr(FILE, S_IFREG | 0o644, 1, 0));
+        story.answer(looking, Reply::Entry(entry(found)), Point::Step);
+        story.answer(making, reply, Point::Commit(commit));
+        assert_eq!(story.judge(), Ok(()), "seen: {seen}");
+    }
+}
+
+#[test]
+fn an_old_version_that_was_read_before_the_change_is_no_excuse() {
+    let mut story = Story::default();
+    let before = story.commit();
+    let (op, reply) = create();
+    story.change(op, reply);
+    let looking = story.ask(lookup());
+    story.answer(looking, Reply::Entry(entry(None)), Point::Snapshot(before.version));
+    assert_eq!(story.judge(), Err("result"));
+}
+
+#[test]
+fn a_change_must_take_effect_while_it_is_under_way() {
+    let mut story = Story::default();
+    let early = story.commit();
+    let (op, reply) = create();
+    let asked = story.ask(op);
+    story.answer(asked, reply, Point::Commit(early));
+    assert_eq!(story.judge(), Err("point-outside"));
+}
+
+#[test]
+fn a_change_must_have_a_commit_that_the_store_made() {
+    let mut story = Story::default();
+    let (op, reply) = create();
+    let asked = story.ask(op);
+    let phantom = Commit { version: Version(77), batch: 0 };
+    story.answer(asked, reply, Point::Commit(phantom));
+    assert_eq!(story.judge(), Err("phantom-commit"));
+}
+
+#[test]
+fn a_name_is_made_once() {
+    let mut story = Story::default();
+    for _ in 0..2 {
+        let mkdir = Operation::MkDir { parent: Ino::ROOT, name: name("a"), mode: 0o755, umask: 0 };
+        let made = Reply::Entry(entry(Some(attr(FILE, S_IFDIR | 0o755, 2, 0))));
+        story.change(mkdir, made);
+    }
+    assert_eq!(story.judge(), Err("impossible-success"));
+}
+
+#[test]
+fn a_read_shows_every_acknowledged_write() {
+    let mut right = two_writes();
+    let (op, reply) = read(b"firstsecond");
+    right.step(op, reply);
+    assert_eq!(right.judge(), Ok(()));
+    let mut stale = two_writes();
+    let (op, reply) = read(b"first");
+    stale.step(op, reply);
+    assert_eq!(stale.judge(), Err("read-data"));
+    let mut torn = two_writes();
+    let (op, reply) = read(b"firstsecoNd");
+    torn.step(op, reply);
+    assert_eq!(torn.judge(), Err("read-data"));
+}
+
+#[test]
+fn after_a_crash_a_file_is_a_prefix_of_its_writes() {
+    let story = two_writes();
+    for content in [&b""[..], b"first", b"firstsecond"] {
+        assert_eq!(story.recover(story.place, &with_file(content)), Ok(()), "{content:?}");
+    }
+    // The second write without the first, a part of a write, a byte of neither, a longer file.
+    for content in [&b"\0\0\0\0\0second"[..], b"firstsec", b"firstsecoNd", b"firstsecond\0"] {
+        let found = with_file(content);
+        assert_eq!(story.recover(story.place, &found), Err("crash-content"), "{content:?}");
+    }
+}
+
+#[test]
+fn what_was_synced_is_there_after_a_crash() {
+    let mut story = two_writes();
+    story.step(fsync(), Reply::Done);
+    let (op, reply) = write(11, b"third");
+    story.step(op, reply);
+    for content in [&b"firstsecond"[..], b"firstsecondthird"] {
+        assert_eq!(story.recover(story.place, &with_file(content)), Ok(()), "{content:?}");
+    }
+    for content in [&b""[..], b"first"] {
+        let found = with_file(content);
+        assert_eq!(story.recover(story.place, &found), Err("crash-content"), "{content:?}");
+    }
+}
+
+#[test]
+fn a_file_that_was_synced_keeps_its_name() {
+    let story = two_writes();
+    assert_eq!(story.recover(0, &empty()), Ok(()), "nothing was promised");
+    let mut story = two_writes();
+    story.step(fsync(), Reply::Done);
+    assert_eq!(story.recover(0, &empty()), Err("durability"));
+    assert_eq!(story.recover(story.place, &empty()), Err("crash-names"), "the commit was kept");
+}
