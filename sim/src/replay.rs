@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use vellum_core::id::Ino;
-use vellum_core::limits::FILE_SIZE_MAX;
+use vellum_core::limits::{FILE_SIZE_MAX, INLINE_MAX};
 use vellum_core::port::kernel::{
     self, Operation, Reply, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, Whence,
 };
@@ -34,6 +34,8 @@ pub struct Usage {
     pub inodes: u64,
     /// Those of the bytes that extended attributes take.
     pub xattrs: u64,
+    /// Bytes of files that may lie or have lain inline, where holes count.
+    pub inline: u64,
 }
 
 /// What a successful change did.
@@ -60,15 +62,17 @@ impl Mirror {
 
     /// What all inodes that were ever there take at most.
     pub fn usage_at_most(&self) -> Usage {
-        let (mut bytes, mut xattrs) = (0, 0);
+        let (mut bytes, mut xattrs, mut inline) = (0, 0, 0);
         for node in self.nodes.values() {
+            let size = self.fs.getattr(*node).map_or(0, |attr| attr.size);
+            inline += size.min(INLINE_MAX);
             bytes += self.fs.allocated(*node).unwrap_or(0);
             for name in self.fs.listxattr(*node).unwrap_or_default() {
                 let value = self.fs.getxattr(*node, &name).unwrap_or_default();
                 xattrs += (name.len() + value.len()) as u64;
             }
         }
-        Usage { bytes: bytes + xattrs, inodes: self.fs.node_count() as u64, xattrs }
+        Usage { bytes: bytes + xattrs, inodes: self.fs.node_count() as u64, xattrs, inline }
     }
 
     /// Makes the change of a request that succeeded and answered with `ino`, stamped with `now`.

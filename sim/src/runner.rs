@@ -23,6 +23,8 @@ use crate::world::{Failure, Outcome, Waiter, World};
 
 pub use crate::job::{Job, Verdict};
 
+/// Nanoseconds after which nothing is under way any more.
+const REST: u64 = 10_000_000_000;
 /// Rules of the check that damage on a disk breaks.
 const BY_ROT: [&str; 4] =
     ["segment-missing", "segment-unreadable", "segment-length", "frame-checksum"];
@@ -72,7 +74,7 @@ impl Run {
     pub(crate) fn begin(&mut self, seed: u64) -> Outcome<()> {
         let options = World::format_options(seed, &self.world.options);
         let volume = options.volume;
-        match self.world.control(Control::Format(options))? {
+        match self.insist(|| Control::Format(options.clone()))? {
             Answer::Formatted(_) => {}
             // An unknown commit that did happen: nobody else can have chosen this identity.
             Answer::AlreadyFormatted(info) if info.volume == volume => {}
@@ -118,8 +120,21 @@ impl Run {
         }
     }
 
+    /// The answer to a control request. A metadata store that is full is no good answer to one that needs
+    /// room; whoever asks tries again when there is some.
+    fn insist(&mut self, control: impl Fn() -> Control) -> Outcome<Answer> {
+        loop {
+            match self.world.control(control())? {
+                Answer::Failed(FsError::NoSpace) if self.world.options.rate(Fault::KvFull) > 0 => {
+                    self.world.wait(REST)?;
+                }
+                answer => return Ok(answer),
+            }
+        }
+    }
+
     fn mount(&mut self) -> Outcome<()> {
-        match self.world.control(Control::Mount)? {
+        match self.insist(|| Control::Mount)? {
             Answer::Mounted(_) => Ok(()),
             other => Err(Failure::new("mount", format!("{other:?}"))),
         }
@@ -264,13 +279,13 @@ impl Run {
             Answer::Status(status) => {
                 let (limit, judge) = (self.world.options.limit, self.judge.as_ref());
                 let judge = judge.expect("set at the first look");
-                let extra = end.xattrs + judge.garbage.bytes;
+                let extra = end.xattrs + end.inline + judge.garbage.bytes;
                 invariants::limits::check(limit, extra, self.world.options.callers, &status)?;
             }
             other => return Err(Failure::new("status", format!("{other:?}"))),
         }
         // An fsync that nobody waits for any more may still hold its inode.
-        self.world.land_everything()?;
+        self.world.wait(REST)?;
         self.check()?;
         Ok(())
     }

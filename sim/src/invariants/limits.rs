@@ -6,8 +6,8 @@ use vellum_core::port::kernel::Operation;
 use crate::replay::{Mirror, Usage};
 use crate::world::{Failure, Outcome};
 
-/// Nothing that was taken goes beyond the limits, but for extended attributes (`extra` bytes), which are
-/// never refused, and for creations that `callers` begin at the same moment.
+/// Nothing that was taken goes beyond the limits, but for extended attributes, which are never refused,
+/// and holes of files that lie inline (`extra` bytes), and for creations that `callers` begin at the same moment.
 ///
 /// # Errors
 /// The numbers.

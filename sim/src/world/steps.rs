@@ -57,7 +57,8 @@ impl World {
                 ));
             }
         }
-        if !self.asked.is_empty() && self.time.saturating_sub(self.last_answer) > PATIENCE {
+        let since = self.last_answer.max(self.paused_until);
+        if !self.asked.is_empty() && self.time.saturating_sub(since) > PATIENCE {
             return Err(Failure::new(
                 "liveness",
                 format!("no answer for {} s\n{}", PATIENCE / 1_000_000_000, self.waiting()),
@@ -66,20 +67,21 @@ impl World {
         Ok(())
     }
 
-    /// Waits for everything that is on its way to the stores, and what follows at once.
+    /// Lets so much time pass, in nanoseconds.
     ///
     /// # Errors
-    /// When it has no end.
-    pub fn land_everything(&mut self) -> Outcome<()> {
-        const STEPS_MAX: u32 = 100_000;
-        let mut steps = 0;
-        while !self.flights.is_empty() {
-            self.step()?;
-            steps += 1;
-            if steps > STEPS_MAX {
-                return Err(Failure::new("livelock", "something is always on its way"));
+    /// As [`World::step`].
+    pub fn wait(&mut self, time: u64) -> Outcome<()> {
+        let until = self.time + time;
+        loop {
+            let timer = self.client.poll_timeout().map(|at| at.0);
+            let event = self.queue.peek().map(|Reverse((at, ..))| *at);
+            match timer.into_iter().chain(event).min() {
+                Some(next) if next <= until => self.step()?,
+                _ => break,
             }
         }
+        self.time = self.time.max(until);
         Ok(())
     }
 
