@@ -18,6 +18,15 @@ pub fn too_large(request: &CommitRequest) -> Option<String> {
             Mutation::ClearRange { range } => (range.begin.len().max(range.end.len()), 0),
             Mutation::Atomic { key, operand, .. } => (key.len(), operand.len()),
         };
+        let room = match mutation {
+            Mutation::SetStampedKey { stamp_at, .. } => Some((*stamp_at, key)),
+            Mutation::SetStampedValue { stamp_at, .. } => Some((*stamp_at, value)),
+            _ => None,
+        };
+        let fits = |(at, len): (usize, usize)| at.checked_add(10).is_some_and(|end| end <= len);
+        if !room.is_none_or(fits) {
+            return Some("a stamp beyond what it is written into".into());
+        }
         if key > KEY_MAX || value > VALUE_MAX {
             return Some(format!("a key of {key} bytes with a value of {value}"));
         }
