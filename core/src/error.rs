@@ -51,6 +51,8 @@ pub enum FsError {
     Denied,
     /// A signal arrived before the operation took effect.
     Interrupted,
+    /// It is being done already.
+    Busy,
     /// The mount is going away.
     ShuttingDown,
     /// Bytes on disk are damaged or unreadable; a report names file and range.
@@ -70,6 +72,7 @@ impl FsError {
             FsError::NotPermitted => 1,
             FsError::NotFound => 2,
             FsError::Interrupted => 4,
+            FsError::Busy => 16,
             FsError::Damaged | FsError::WriteBack | FsError::Fenced | FsError::Kv(_) => 5,
             FsError::NoSuchAddress => 6,
             FsError::TooBig => 7,

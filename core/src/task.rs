@@ -7,7 +7,7 @@
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;
 use crate::meta::record::Pair;
-use crate::port::control::CheckProgress;
+use crate::port::control::{CheckProgress, ScrubReport};
 use crate::port::meta_kv::{KvError, KvReply, KvRequest};
 use crate::port::page_store::{PageError, PageReply, PageRequest};
 use alloc::sync::Arc;
@@ -34,6 +34,10 @@ pub enum Ask {
     SettleAll,
     /// Everything committed so far durable. Told by [`Told::Kv`].
     Sync,
+    /// The callers to have their share, in the midst of compaction. Told by [`Told::Done`].
+    Pace,
+    /// How far a scrub is to be known. Told by [`Told::Done`].
+    Scrubbed(ScrubReport),
     /// How far a check is to be known. Told by [`Told::Done`].
     Progress(CheckProgress),
     /// How many committed bytes of a data generation are visible in a range. Told by [`Told::Visible`].

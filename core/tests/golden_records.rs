@@ -57,6 +57,11 @@ fn records_keep_their_bytes() {
         ),
         (dentry.encode(), "010201000000000000046e616d65"),
         (encode_erase(1, u64::MAX), "0100000000000000ffffffffffffffff"),
+        (SegmentRecord { len: 258, owner: None }.encode(), "0201000000000000"),
+        (
+            SegmentRecord { len: 258, owner: Some(Ino(772)) }.encode(),
+            "02010000000000000403000000000000",
+        ),
     ];
     for (bytes, expected) in golden {
         assert_eq!(hex(&bytes), expected.replace([' ', '\n'], ""));

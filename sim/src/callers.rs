@@ -199,7 +199,7 @@ impl Callers {
         if let Answer::Failed(error) = answer
             && !world.options.data_may_fail()
         {
-            // Info of an inode that is gone is an honest failure.
+            // Info or compaction of an inode that is gone is an honest failure.
             let errno = error.errno();
             if !matches!(errno, 2 | 116) {
                 return Err(Failure::new(
@@ -265,6 +265,9 @@ impl Callers {
                 return Callers::rest_a_moment(world, caller, 0);
             }
             Concrete::Info(ino) => return Callers::command(world, caller, Control::Info { ino }),
+            Concrete::Compact(ino) => {
+                return Callers::command(world, caller, Control::Compact { ino });
+            }
             Concrete::Status => return Callers::command(world, caller, Control::Status),
             Concrete::Sync => return Callers::command(world, caller, Control::Sync),
         }

@@ -29,6 +29,8 @@ pub enum Stream {
     More = 8,
     /// When those faults strike.
     MoreFaults = 9,
+    /// When write logs are folded.
+    Folds = 10,
 }
 
 /// Dice of one stream.

@@ -28,6 +28,7 @@
 use vellum_core::port::control::Limit;
 
 use crate::dice::{Dice, Stream};
+use vellum_core::data::fold::Policy;
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,6 +170,8 @@ pub struct Options {
     pub noatime: bool,
     /// Typical pause of a caller between operations, in microseconds.
     pub pause_us: u64,
+    /// When write logs are folded.
+    pub compaction: Policy,
     /// Events between two checks of the volume while it is worked on; 0: none.
     pub check_every: u64,
     /// What the volume may hold at most.
@@ -194,6 +197,7 @@ impl Options {
             flush_after_ms: *dice.pick(&[20, 200, 1000]),
             noatime: dice.chance(2_000),
             pause_us: *dice.pick(&[0, 50, 2_000, 100_000]),
+            compaction: compaction(&mut Dice::new(seed, Stream::Folds)),
             check_every: 0,
             limit: Limit::default(),
             skew: 0,
@@ -225,6 +229,7 @@ impl Options {
             flush_after_ms: 1000,
             noatime: true,
             pause_us: 0,
+            compaction: Policy { enabled: false, ..Policy::default() },
             check_every: 0,
             limit: Limit::default(),
             skew: 0,
@@ -358,5 +363,21 @@ impl Options {
         if dice.coin() {
             self.rates[fault as usize] = (rate / *dice.pick(&[1, 1, 3, 10])).max(1);
         }
+    }
+}
+
+/// Mostly so eager that small files are folded over and over.
+fn compaction(dice: &mut Dice) -> Policy {
+    let usual = Policy::default();
+    if dice.chance(2_000) {
+        return Policy { enabled: dice.coin(), ..usual };
+    }
+    Policy {
+        enabled: true,
+        write_log_count: *dice.pick(&[usual.write_log_count, 2, 4, 16]),
+        space_amplification_percent: *dice.pick(&[0, 10, 50]),
+        min_file_size: *dice.pick(&[0, 8 << 10, 64 << 10]),
+        garbage_slack: *dice.pick(&[0, 16 << 10, usual.garbage_slack]),
+        segment_max: *dice.pick(&[20_000, 64 << 10, usual.segment_max]),
     }
 }

@@ -184,6 +184,8 @@ impl SimKv {
         if self.lie != Some(Lie::NoSync) {
             self.durable = self.last;
         }
+        // What was said to be durable is all that this version will ever have.
+        self.granted = self.granted.max(self.last.version);
         self.last.version
     }
 

@@ -99,7 +99,7 @@ pub enum Step {
     Forget(u32),
     /// A caller gives up.
     Interrupt(u32),
-    /// `vellum info`.
+    /// `vellum info`, or `vellum compact`.
     Info(u32),
     /// `vellum status`.
     Status,

@@ -286,7 +286,22 @@ impl Run {
         }
         // An fsync that nobody waits for any more may still hold its inode.
         self.world.wait(REST)?;
+        self.collect()?;
         self.check()?;
+        Ok(())
+    }
+
+    /// Nothing is left that nobody needs, once it is collected.
+    fn collect(&mut self) -> Outcome<()> {
+        let after = match self.world.control(Control::Gc { now: true })? {
+            Answer::Collected(collected) => collected.after,
+            other => return Err(Failure::new("gc", format!("{other:?}"))),
+        };
+        // Of a cluster's segments others may know; that is not this mount's to judge.
+        let orphans = self.world.options.store != Store::Cluster && after.orphans > 0;
+        if after.removed > 0 || orphans {
+            return Err(Failure::new("gc", format!("left after a collection: {after:?}")));
+        }
         Ok(())
     }
 

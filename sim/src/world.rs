@@ -402,5 +402,6 @@ fn config(options: &Options, dice: &mut Dice) -> ClientConfig {
     config.noatime = options.noatime;
     config.dirty_max = options.dirty_max;
     config.flush_after = Duration::from_millis(options.flush_after_ms);
+    config.compaction = options.compaction;
     config
 }

@@ -5,7 +5,7 @@ use super::{Check, Fix, rule};
 use crate::error::FsResult;
 use crate::id::{Ino, SegmentId};
 use crate::meta::key;
-use crate::meta::record::decode_u64;
+use crate::meta::record::{SegmentRecord, decode_u64};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -90,7 +90,11 @@ pub(super) async fn scan(store: &Store<'_>, check: &mut Check) -> FsResult<()> {
                     continue;
                 };
                 let segment = check.segments.all.entry(id).or_default();
-                match decode_u64(&value) {
+                let decoded = match live {
+                    true => decode_u64(&value),
+                    false => SegmentRecord::decode(&value).map(|record| record.len),
+                };
+                match decoded {
                     Ok(n) if live => segment.live = Some(n),
                     Ok(n) => segment.payload = Some(n),
                     Err(_) => {

@@ -119,6 +119,7 @@ impl Client {
                     if let Some(generation) = patched.cut_off {
                         client.reclaim_generation(ino, generation);
                     }
+                    client.fold_what_is_due(ino);
                 }
                 if exclusive && let Some(inode) = client.inodes.get_mut(ino) {
                     inode.exclusive = false;

@@ -1,5 +1,6 @@
 //! What a mount is told at its start.
 
+use crate::data::fold::Policy;
 use crate::id::SessionId;
 use crate::port::control::Limit;
 use crate::port::meta_kv::KvTraits;
@@ -32,6 +33,8 @@ pub struct ClientConfig {
     pub flush_after: Duration,
     /// Age at which commits are made durable without being asked.
     pub sync_after: Duration,
+    /// When the write logs of files are folded.
+    pub compaction: Policy,
 }
 
 impl ClientConfig {
@@ -50,6 +53,7 @@ impl ClientConfig {
             dirty_max: 256 << 20,
             flush_after: Duration::from_secs(1),
             sync_after: Duration::from_secs(1),
+            compaction: Policy::default(),
         }
     }
 }

@@ -36,7 +36,16 @@ impl Client {
             (Control::Format(options), None) => self.format(id, options),
             (Control::Mount, None) => self.mount(id),
             (Control::Sync, Some(_)) => self.sync(id, Answer::Synced),
-            (Control::Unmount, Some(_)) => self.sync(id, Answer::Unmounted),
+            (Control::Unmount, Some(_)) => {
+                if !self.waits_for_compaction(true, id, &Control::Unmount) {
+                    self.sync(id, Answer::Unmounted);
+                }
+            }
+            (Control::Gc { now }, Some(mounted)) => self.gc(mounted, id, now),
+            (Control::Scrub { rate }, Some(mounted)) => self.scrub(mounted, id, rate),
+            (Control::Compact { ino }, Some(mounted)) => {
+                self.compact_file(mounted.volume, id, ino);
+            }
             (Control::Unmount, None) => self.answer(id, Answer::Unmounted),
             (Control::Info { ino }, Some(mounted)) => self.info(mounted, id, ino),
             (Control::Status, Some(mounted)) => self.status(mounted, id),
@@ -49,7 +58,7 @@ impl Client {
         }
     }
 
-    fn answer(&mut self, request: RequestId, answer: Answer) {
+    pub(super) fn answer(&mut self, request: RequestId, answer: Answer) {
         self.tasks.answered(request);
         self.effects.push_back(Effect::Answer { request, answer: Box::new(answer) });
     }
@@ -219,7 +228,9 @@ impl Client {
             let info = mounted.info;
             done(move |client| {
                 let answer = match used {
-                    Ok((used, space)) => Answer::Status(client.status_of(info, used, space)),
+                    Ok((used, space)) => {
+                        Answer::Status(Box::new(client.status_of(info, used, space)))
+                    }
                     Err(error) => Answer::Failed(error),
                 };
                 client.answer(id, answer);
@@ -239,9 +250,12 @@ impl Client {
             dirty: self.dirty,
             dirty_max: self.config.dirty_max,
             requests: self.tasks.requests() as u64,
-            unlinked: (self.inodes.unlinked() + self.reclaim.len()) as u64,
+            unlinked: self.waiting_for_reclaim(),
             served: self.served,
             conflicts: self.tasks.conflicts,
+            compacting: self.compaction.pending() as u64,
+            compacted: self.compaction.counters,
+            scrub: self.scrubbing.clone(),
             check: self.check_progress,
         }
     }
@@ -260,7 +274,10 @@ impl Client {
     /// Checks once everything buffered so far is committed.
     pub(super) fn check(&mut self, mounted: Mounted, id: RequestId, options: CheckOptions) {
         if options.settled && self.reclaim_is_busy() {
-            return self.check_after_reclaim(id, options);
+            return self.ask_after_reclaim(id, Control::Check(options));
+        }
+        if options.settled && self.waits_for_compaction(false, id, &Control::Check(options)) {
+            return;
         }
         self.spawn(id, move |cx| async move {
             let result = match settle_all(&cx).await {

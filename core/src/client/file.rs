@@ -9,14 +9,16 @@ mod space;
 
 pub(super) use committed::{Committed, Span};
 
+use super::compaction::{ERASED_MAX, ERASES_MAX};
 use super::tasks::TaskId;
-use crate::data::extent_map::ExtentMap;
+use crate::data::fold::Policy;
 use crate::data::write_buffer::{SubBufferId, WriteBuffer};
 use crate::error::FsError;
 use crate::id::SegmentId;
 use crate::limits::REGION_SIZE;
 use crate::meta::attrs::Attrs;
 use crate::meta::ops::flush::Flushed;
+use crate::meta::ops::load::LoadedRegion;
 use crate::meta::ops::patch::{Patch, Patched};
 use crate::port::kernel::Whence;
 use crate::port::meta_kv::{Commit, Version};
@@ -51,6 +53,8 @@ pub(super) struct FileState {
     scan: Option<Scan>,
     /// Counts what may change the answer of a search.
     changes: u64,
+    /// Erases, and bytes erased, since somebody looked after them.
+    erased: (u32, u64),
 }
 
 /// A change that committed, as memory makes it again.
@@ -179,21 +183,6 @@ impl FileState {
         self.replay_onto();
     }
 
-    /// Everything that a read needs was read afresh at one version.
-    pub(super) fn reloaded(
-        &mut self,
-        attrs: &Attrs,
-        inline: Bytes,
-        maps: Vec<(u64, ExtentMap)>,
-        version: Version,
-    ) {
-        let mut committed = Committed::new(attrs, inline, version);
-        let maps = maps.into_iter().map(|(region, map)| (region, Region::Loaded(version, map)));
-        committed.regions.extend(maps);
-        self.known = Known::Loaded(committed);
-        self.replay_onto();
-    }
-
     /// A load failed: the next request tries again.
     pub(super) fn load_failed(&mut self, epoch: u64) {
         if epoch == self.epoch && matches!(self.known, Known::Loading) {
@@ -239,7 +228,7 @@ impl FileState {
         &mut self,
         epoch: u64,
         region: u64,
-        map: ExtentMap,
+        loaded: LoadedRegion,
         version: Version,
     ) {
         if epoch != self.epoch {
@@ -248,7 +237,8 @@ impl FileState {
         let Some(committed) = self.committed_mut() else { return };
         if matches!(committed.regions.get(&region), Some(Region::Loading)) {
             committed.make_room();
-            committed.regions.insert(region, Region::Loaded(version, map));
+            committed.regions.insert(region, Region::Loaded(version, loaded));
+            committed.touched.insert(region);
         }
         self.replay_onto();
     }
@@ -259,6 +249,37 @@ impl FileState {
             && let Some(committed) = self.committed_mut()
         {
             committed.regions.insert(region, Region::Listed);
+        }
+    }
+
+    /// The regions of which the log has become one to be folded, since the last call.
+    pub(super) fn due(&mut self, policy: &Policy) -> Vec<u64> {
+        self.committed_mut().map_or_else(Vec::new, |committed| committed.due(policy))
+    }
+
+    /// Whether so much of what the logs in memory name cannot be seen that writers wait for folds.
+    pub(super) fn is_mostly_garbage(&self, policy: &Policy) -> bool {
+        self.committed().is_some_and(|committed| {
+            let (covered, visible) = committed.garbage();
+            covered > policy.covered_max(visible, committed.size) + policy.garbage_slack
+        })
+    }
+
+    /// Whether so much was erased that it is worth giving back.
+    pub(super) fn wants_sweep(&self) -> bool {
+        let (erases, bytes) = self.erased;
+        erases >= ERASES_MAX || bytes >= ERASED_MAX
+    }
+
+    /// Somebody looks after what was erased.
+    pub(super) fn swept(&mut self) {
+        self.erased = (0, 0);
+    }
+
+    /// What is known of where a region's bytes are is old; it is read again when it is needed.
+    pub(super) fn forget_region(&mut self, region: u64) {
+        if let Some(committed) = self.committed_mut() {
+            committed.forget_region(region);
         }
     }
 
@@ -280,6 +301,11 @@ impl FileState {
     pub(super) fn patched(&mut self, commit: Commit, patched: &Patched) {
         let Some(patch) = &patched.patch else { return self.reset() };
         self.changes += 1;
+        if patch.erase.is_some() {
+            let before = self.committed().map_or(0, |c| c.bytes);
+            let gone = before.saturating_sub(patched.attrs.usage.lo).max(0);
+            self.erased = (self.erased.0 + 1, self.erased.1 + gone as u64);
+        }
         self.replay
             .push((commit, Applied::Patched(patch.clone(), Box::new(patched.attrs.clone()))));
         self.replay_onto();

@@ -81,7 +81,13 @@ impl Client {
     pub(super) fn advance_flush(&mut self, ino: Ino) {
         let Phase::Mounted(mounted) = &self.phase else { return };
         let volume = mounted.volume.clone();
+        let waits = self.compaction.is_folding(ino);
+        let policy = self.config.compaction;
         let Some(file) = self.inodes.file_mut(ino) else { return };
+        if waits && file.is_mostly_garbage(&policy) {
+            probe!("flush-waits-for-fold");
+            return self.commit_oldest(ino);
+        }
         let newest = file.pipeline.back().map(|stage| stage.id);
         let fresh: Vec<_> = file
             .buffer
@@ -255,6 +261,7 @@ impl Client {
             self.tasks.tell(task, Told::Settled(Ok(true)));
         }
         self.flush_trouble = None;
+        self.fold_what_is_due(ino);
         self.advance_flush(ino);
         self.unpark_inode(ino);
         self.unpark();
@@ -303,7 +310,7 @@ impl Client {
 
 /// Whether a segment leaves the last of the disk to metadata. Without it a full disk would stay full: what
 /// is removed gives its space back once the removal is durable, and that takes space.
-async fn leaves_reserve(cx: &Cx, len: u32) -> FsResult<()> {
+pub(super) async fn leaves_reserve(cx: &Cx, len: u32) -> FsResult<()> {
     match page(cx, PageRequest::Space).await {
         Ok(PageReply::Space(space)) => {
             let reserve = DISK_RESERVE_MAX.min(space.total / 8);

@@ -13,18 +13,21 @@
 mod atime;
 mod attrs;
 mod capacity;
+mod compaction;
 mod config;
 mod control;
 mod dirs;
 mod file;
 mod files;
 mod flush;
+mod gc;
 mod inodes;
 mod names;
 mod orphans;
 mod privileges;
 mod reader;
 mod reclaim;
+mod scrub;
 mod space;
 mod tasks;
 mod timers;
@@ -39,12 +42,12 @@ use crate::id::{EffectId, Ino, RequestId};
 use crate::meta::ops::xattr::Set;
 use crate::meta::record::Pair;
 use crate::meta::txn::Volume;
-use crate::port::control::{Control, Limit};
+use crate::port::control::{Control, Garbage, Limit, ScrubReport};
 use crate::port::kernel::{Operation, Reply, Request};
 use crate::port::meta_kv::Version;
 use crate::port::{Completion, Effect, Point, Report, Severity};
 use crate::time::{Instant, Now};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -67,6 +70,9 @@ pub struct Client {
     numbers: Numbers,
     log: CommitLog,
     reclaim: reclaim::Queue,
+    compaction: compaction::Compaction,
+    /// Reads that look again where their bytes are, and how often they did.
+    read_again: BTreeMap<RequestId, u32>,
     /// Requests that wait for the mount, for inode numbers or for buffer memory.
     parked: Vec<(RequestId, Request)>,
     segments: u64,
@@ -83,6 +89,10 @@ pub struct Client {
     full_since: Option<Instant>,
     /// Why the last write-back failed, until one succeeds.
     flush_trouble: Option<FsError>,
+    /// Collections of garbage under way, and what there was before.
+    collecting: BTreeMap<RequestId, Garbage>,
+    /// How far the scrub under way is.
+    scrubbing: Option<ScrubReport>,
     /// How far the check under way is.
     check_progress: Option<crate::port::control::CheckProgress>,
 }
@@ -126,6 +136,8 @@ impl Client {
             numbers: Numbers::default(),
             log: CommitLog::default(),
             reclaim: reclaim::Queue::default(),
+            compaction: compaction::Compaction::default(),
+            read_again: BTreeMap::new(),
             parked: Vec::new(),
             segments: 0,
             served: 0,
@@ -135,6 +147,8 @@ impl Client {
             limit: Limit::default(),
             full_since: None,
             flush_trouble: None,
+            collecting: BTreeMap::new(),
+            scrubbing: None,
             check_progress: None,
             config,
         }
@@ -258,6 +272,9 @@ impl Client {
     fn reply(&mut self, request: RequestId, reply: Reply, point: Point) {
         self.tasks.answered(request);
         self.served += 1;
+        if !self.read_again.is_empty() {
+            self.read_again.remove(&request);
+        }
         self.effects.push_back(Effect::Reply { request, reply, point });
     }
 

@@ -6,7 +6,7 @@ use super::{Client, Mounted};
 use crate::data::page_io::{failure, page, pages};
 use crate::error::FsError;
 use crate::id::{Handle, Ino, RequestId, SegmentId};
-use crate::limits::{FILE_SIZE_MAX, IO_SIZE_MAX};
+use crate::limits::{FILE_SIZE_MAX, IO_SIZE_MAX, REGION_SIZE};
 use crate::meta::ops::load::load_region;
 use crate::meta::txn::transact;
 use crate::port::kernel::{Caller, Operation, Piece, Pieces, Reply, Request};
@@ -18,6 +18,9 @@ use core::ops::Range;
 
 /// Scattered pieces of a file that are fetched ahead at a time.
 const PREFETCH_PARTS_MAX: usize = 512;
+
+/// How often one read looks again where bytes are that are not where they were.
+const READ_AGAIN_MAX: u32 = 16;
 
 /// A read that needs the page store: pieces with gaps, and what fills each gap.
 struct ReadPlan {
@@ -60,7 +63,7 @@ impl Client {
                 if !range.is_empty() {
                     self.touch_atime(ino);
                 }
-                self.read_loaded(id, ino, wanted.clone(), true);
+                self.read_loaded(id, wanted.clone(), request);
                 if let Some(ahead) = self.inodes.read_ahead(handle, &wanted) {
                     self.prefetch(ino, &ahead);
                 }
@@ -101,11 +104,12 @@ impl Client {
                 transact!(&cx, volume, |txn| load_region(txn, ino, generation, region).await);
             done(move |client| {
                 match (result, point) {
-                    (Ok(map), Point::Snapshot(version)) => {
+                    (Ok(loaded), Point::Snapshot(version)) => {
                         if let Some(file) = client.inodes.file_mut(ino) {
-                            file.region_loaded(epoch, region, map, version);
+                            file.region_loaded(epoch, region, loaded, version);
                         }
                         client.advance_flush(ino);
+                        client.fold_what_is_due(ino);
                     }
                     (result, _) => {
                         if let Some(file) = client.inodes.file_mut(ino) {
@@ -122,9 +126,9 @@ impl Client {
         });
     }
 
-    /// Answers from memory, or fetches what is missing. `retry`: a missing segment may mean that
-    /// what is known is old.
-    fn read_loaded(&mut self, id: RequestId, ino: Ino, wanted: Range<u64>, retry: bool) {
+    /// Answers from memory, or fetches what is missing.
+    fn read_loaded(&mut self, id: RequestId, wanted: Range<u64>, request: Request) {
+        let Operation::Read { ino, .. } = request.op else { return };
         let Some(plan) = self.plan_read(ino, &wanted) else {
             return self.fail(id, FsError::Damaged);
         };
@@ -144,7 +148,7 @@ impl Client {
                 let replies =
                     replies.into_iter().map(|reply| reply.map_err(|e| (e, failure(&cx, e))));
                 if !cx.left() {
-                    client.read_fetched(id, (ino, wanted, retry), plan, replies);
+                    client.read_fetched(id, (request, wanted), plan, replies);
                 }
                 client.unpin(ino);
             })
@@ -154,10 +158,11 @@ impl Client {
     fn read_fetched(
         &mut self,
         id: RequestId,
-        (ino, range, retry): (Ino, Range<u64>, bool),
+        (request, range): (Request, Range<u64>),
         mut plan: ReadPlan,
         replies: impl Iterator<Item = Result<PageReply, (PageError, FsError)>>,
     ) {
+        let Operation::Read { ino, .. } = request.op else { return };
         for ((piece, segment, offset, len), reply) in plan.fetches.iter().zip(replies) {
             let (error, failure) = match reply {
                 Ok(PageReply::Data(bytes)) if bytes.len() == *len as usize => {
@@ -167,8 +172,8 @@ impl Client {
                 Ok(_) => (PageError::Io, FsError::Damaged),
                 Err(error) => error,
             };
-            if error == PageError::Missing && retry {
-                return self.read_again(id, ino, range);
+            if error == PageError::Missing && self.may_read_again(id) {
+                return self.read_again(id, request, range);
             }
             if failure == FsError::Interrupted {
                 return self.fail(id, failure);
@@ -185,41 +190,23 @@ impl Client {
         self.reply(id, Reply::Data(plan.pieces), Point::Step);
     }
 
-    /// A segment was gone: the extents are read afresh before anybody hears of an error.
-    fn read_again(&mut self, id: RequestId, ino: Ino, range: Range<u64>) {
-        let super::Phase::Mounted(mounted) = &self.phase else {
-            return self.fail(id, FsError::ShuttingDown);
-        };
-        let volume = mounted.volume.clone();
-        self.pin(ino);
+    /// Whether a missing segment may mean that what is known is old: a fold moved its bytes.
+    fn may_read_again(&mut self, id: RequestId) -> bool {
+        let times = self.read_again.entry(id).or_default();
+        *times += 1;
+        *times <= READ_AGAIN_MAX
+    }
+
+    /// A segment was gone: where the bytes are is read afresh before anybody hears of an error.
+    fn read_again(&mut self, id: RequestId, request: Request, range: Range<u64>) {
+        let Operation::Read { ino, .. } = request.op else { return };
+        probe!("read-again");
         if let Some(file) = self.inodes.file_mut(ino) {
-            file.reset();
+            for region in range.start / REGION_SIZE..=(range.end - 1) / REGION_SIZE {
+                file.forget_region(region);
+            }
         }
-        self.spawn(id, move |cx| async move {
-            let (result, point) = transact!(&cx, &volume, |txn| {
-                let (attrs, inline) = crate::meta::ops::load::load_file(txn, ino).await?;
-                let generation = attrs.core.generation;
-                let first = range.start / crate::limits::REGION_SIZE;
-                let last = (range.end - 1) / crate::limits::REGION_SIZE;
-                let mut maps = Vec::new();
-                for region in first..=last {
-                    maps.push((region, load_region(txn, ino, generation, region).await?));
-                }
-                Ok((attrs, inline, maps))
-            });
-            done(move |client| {
-                match (result, point) {
-                    (Ok((attrs, inline, maps)), Point::Snapshot(version)) => {
-                        if let Some(file) = client.inodes.file_mut(ino) {
-                            file.reloaded(&attrs, inline, maps, version);
-                        }
-                        client.read_loaded(id, ino, range, false);
-                    }
-                    (result, _) => client.fail(id, result.err().unwrap_or(FsError::Damaged)),
-                }
-                client.unpin(ino);
-            })
-        });
+        self.dispatch(id, request);
     }
 
     /// What an answer consists of now; nothing beyond the end of the file, wherever that is by now.

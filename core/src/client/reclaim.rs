@@ -8,8 +8,9 @@ use crate::error::FsResult;
 use crate::id::{Ino, RequestId, SegmentId};
 use crate::meta::ops::WHOLE;
 use crate::meta::ops::reclaim::{queue, reclaim};
+use crate::meta::ops::segments::Released;
 use crate::meta::txn::{Volume, transact};
-use crate::port::control::{CheckOptions, Control};
+use crate::port::control::Control;
 use crate::port::meta_kv::Version;
 use crate::port::page_store::{PageError, PageRequest};
 use crate::port::{Point, Severity};
@@ -31,8 +32,8 @@ pub(super) struct Queue {
     pub(super) sweep: Sweep,
     /// Segments without a reference, deleted once the commit that says so is durable.
     dead: Vec<(Version, SegmentId)>,
-    /// Checks that begin when nothing is reclaimed any more.
-    checks: Vec<(RequestId, CheckOptions)>,
+    /// Requests that are asked again when nothing is reclaimed any more.
+    idlers: Vec<(RequestId, Control)>,
 }
 
 impl Queue {
@@ -51,7 +52,7 @@ impl Queue {
 struct Reclaimed {
     result: FsResult<()>,
     last: Point,
-    dead: Vec<(Version, SegmentId)>,
+    released: Vec<(Version, Released)>,
 }
 
 impl Client {
@@ -68,7 +69,7 @@ impl Client {
         self.reclaim_next();
     }
 
-    fn reclaim_next(&mut self) {
+    pub(super) fn reclaim_next(&mut self) {
         let Phase::Mounted(mounted) = &self.phase else { return };
         if self.reclaim.busy {
             return;
@@ -91,9 +92,14 @@ impl Client {
         self.reclaim.busy
     }
 
-    /// Begins a check when nothing is reclaimed any more.
-    pub(super) fn check_after_reclaim(&mut self, id: RequestId, options: CheckOptions) {
-        self.reclaim.checks.push((id, options));
+    /// Asks again when nothing is reclaimed any more.
+    pub(super) fn ask_after_reclaim(&mut self, id: RequestId, control: Control) {
+        self.reclaim.idlers.push((id, control));
+    }
+
+    /// Removed inodes that are not reclaimed yet, those that are still open among them.
+    pub(super) fn waiting_for_reclaim(&self) -> u64 {
+        (self.inodes.unlinked() + self.reclaim.len()) as u64
     }
 
     fn reclaimed(&mut self, ino: Ino, reclaimed: Reclaimed) {
@@ -102,7 +108,9 @@ impl Client {
             self.inodes.forgotten = self.inodes.forgotten.max(commit.version);
         }
         self.reclaim.leaving.remove(&ino);
-        self.reclaim.dead.extend(reclaimed.dead);
+        for (version, released) in reclaimed.released {
+            self.released(version, released);
+        }
         if planted!(EarlyDelete) {
             self.delete_dead_segments();
         }
@@ -122,9 +130,17 @@ impl Client {
         }
         self.reclaim_next();
         if !self.reclaim.busy {
-            for (id, options) in core::mem::take(&mut self.reclaim.checks) {
-                self.control(id, Control::Check(options));
+            for (id, control) in core::mem::take(&mut self.reclaim.idlers) {
+                self.control(id, control);
             }
+        }
+    }
+
+    /// References to segments went with a commit.
+    pub(super) fn released(&mut self, version: Version, released: Released) {
+        self.reclaim.dead.extend(released.dead.into_iter().map(|segment| (version, segment)));
+        for (segment, owner) in released.sparse {
+            self.repack(owner, segment);
         }
     }
 
@@ -166,7 +182,7 @@ pub(super) async fn delete_segments(cx: &Cx, segments: Vec<SegmentId>) -> Result
 }
 
 async fn reclaim_entry(cx: &Cx, volume: &Arc<Volume>, ino: Ino, generation: u64) -> Reclaimed {
-    let mut out = Reclaimed { result: Ok(()), last: Point::Step, dead: Vec::new() };
+    let mut out = Reclaimed { result: Ok(()), last: Point::Step, released: Vec::new() };
     loop {
         let (step, point) = transact!(cx, volume, |txn| reclaim(txn, ino, generation).await);
         out.last = point;
@@ -178,7 +194,7 @@ async fn reclaim_entry(cx: &Cx, volume: &Arc<Volume>, ino: Ino, generation: u64)
             }
         };
         if let Point::Commit(commit) = point {
-            out.dead.extend(step.dead.into_iter().map(|segment| (commit.version, segment)));
+            out.released.push((commit.version, step.released));
         }
         if step.finished {
             return out;

@@ -272,6 +272,7 @@ impl Client {
         if let Some(generation) = patched.cut_off {
             self.reclaim_generation(ino, generation);
         }
+        self.fold_what_is_due(ino);
     }
 }
 

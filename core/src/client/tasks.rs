@@ -245,6 +245,11 @@ impl Client {
             Ask::Settle(ino) => self.settle(task, ino),
             Ask::SettleAll => self.settle_all(task),
             Ask::Sync => self.sync_for(task),
+            Ask::Pace => self.pace(task),
+            Ask::Scrubbed(report) => {
+                self.scrubbing = Some(report);
+                self.tasks.tell(task, Told::Done);
+            }
             Ask::Progress(progress) => {
                 self.check_progress = Some(progress);
                 self.tasks.tell(task, Told::Done);

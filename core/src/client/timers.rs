@@ -98,7 +98,8 @@ impl Client {
         }
     }
 
-    fn sync_aged(&mut self) {
+    /// Makes commits durable, unless that is under way.
+    pub(super) fn sync_aged(&mut self) {
         if self.log.durable >= self.log.committed || self.log.syncing {
             return;
         }

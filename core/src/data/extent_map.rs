@@ -126,7 +126,7 @@ impl ExtentMap {
 
     /// [`ExtentMap::paint`] for bytes of `owner`; tells for each extent that lost bytes whose they were
     /// and how many.
-    pub(super) fn paint_owned(
+    pub(crate) fn paint_owned(
         &mut self,
         offset: u64,
         len: u64,
@@ -187,6 +187,14 @@ impl ExtentMap {
             offset,
             len: piece.len,
             source: piece.source.clone(),
+        })
+    }
+
+    /// All extents in file order, with the owner that painted them.
+    pub(crate) fn owned(&self) -> impl Iterator<Item = (Extent, u64)> {
+        self.pieces.iter().map(|(&offset, piece)| {
+            let source = piece.source.clone();
+            (Extent { offset, len: piece.len, source }, piece.owner)
         })
     }
 

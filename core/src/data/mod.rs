@@ -5,6 +5,7 @@
 //! [`write_buffer`] says so.
 
 pub mod extent_map;
+pub mod fold;
 pub mod page_io;
 pub mod read_ahead;
 pub mod segment;

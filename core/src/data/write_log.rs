@@ -19,8 +19,10 @@ use bytes::Bytes;
 use core::fmt;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// The version this code writes.
-const VERSION: u8 = 1;
+/// A pack of extents as they were written.
+const WRITTEN: u8 = 1;
+/// A pack of extents that a fold has put in order. The same bytes behind the version.
+const FOLDED: u8 = 2;
 /// Bytes of the checksum at the end.
 const CHECKSUM_LEN: usize = 4;
 /// Longest encoding of an extent: offset, length and payload offset have at most 4 bytes each (27 bits and
@@ -61,6 +63,18 @@ pub struct LogExtent {
 /// When an extent ends beyond [`FILE_SIZE_MAX`] or its segment's largest payload, or has fewer bytes than
 /// its length says.
 pub fn encode(extents: &[LogExtent]) -> Vec<(u64, Bytes)> {
+    encode_as(WRITTEN, extents)
+}
+
+/// [`encode`] for what a fold leaves behind, which no later fold counts as written.
+///
+/// # Panics
+/// As [`encode`].
+pub fn encode_folded(extents: &[LogExtent]) -> Vec<(u64, Bytes)> {
+    encode_as(FOLDED, extents)
+}
+
+fn encode_as(version: u8, extents: &[LogExtent]) -> Vec<(u64, Bytes)> {
     let mut regions: BTreeMap<u64, RegionWriter> = BTreeMap::new();
     for extent in extents {
         let end = extent.offset.checked_add(extent.len).filter(|end| *end <= FILE_SIZE_MAX);
@@ -68,7 +82,8 @@ pub fn encode(extents: &[LogExtent]) -> Vec<(u64, Bytes)> {
         let mut at = extent.offset;
         while at < end {
             let region = at / REGION_SIZE;
-            let writer = regions.entry(region).or_insert_with(|| RegionWriter::new(region));
+            let writer =
+                regions.entry(region).or_insert_with(|| RegionWriter::new(version, region));
             let border = ((region + 1) * REGION_SIZE).min(end);
             writer.extent(at % REGION_SIZE, border - at, extent.source.skip(at - extent.offset));
             at = border;
@@ -112,6 +127,11 @@ pub fn decode(region: u64, value: &Bytes) -> Result<Vec<LogExtent>, DecodeError>
     Ok(extents)
 }
 
+/// Whether a fold left this pack behind.
+pub fn is_folded(value: &[u8]) -> bool {
+    value.first() == Some(&FOLDED)
+}
+
 /// How many extents a pack has, from its head alone: cuts at borders of regions and packs included.
 ///
 /// # Errors
@@ -147,7 +167,7 @@ impl fmt::Display for DecodeError {
             DecodeError::TooLong => write!(f, "longer than a write-log pack can be"),
             DecodeError::Checksum => write!(f, "checksum of a write-log pack does not match"),
             DecodeError::Version(found) => {
-                write!(f, "write-log pack of version {found}; this build knows up to {VERSION}")
+                write!(f, "write-log pack of version {found}; this build knows up to {FOLDED}")
             }
             DecodeError::Cut => write!(f, "write-log pack is cut short"),
             DecodeError::Trailing => write!(f, "write-log pack has bytes after its end"),
@@ -164,14 +184,15 @@ impl core::error::Error for DecodeError {}
 
 /// Packs of one region.
 struct RegionWriter {
+    version: u8,
     region: u64,
     done: Vec<Bytes>,
     pack: PackWriter,
 }
 
 impl RegionWriter {
-    fn new(region: u64) -> RegionWriter {
-        RegionWriter { region, done: Vec::new(), pack: PackWriter::default() }
+    fn new(version: u8, region: u64) -> RegionWriter {
+        RegionWriter { version, region, done: Vec::new(), pack: PackWriter::default() }
     }
 
     /// Adds an extent; `offset` is relative to the region.
@@ -206,7 +227,7 @@ impl RegionWriter {
     fn close(&mut self) {
         if self.pack.count > 0 {
             let pack = core::mem::take(&mut self.pack);
-            self.done.push(pack.finish(self.region));
+            self.done.push(pack.finish(self.version, self.region));
         }
     }
 
@@ -275,9 +296,9 @@ impl PackWriter {
         })
     }
 
-    fn finish(self, region: u64) -> Bytes {
+    fn finish(self, version: u8, region: u64) -> Bytes {
         let mut out = Vec::with_capacity(self.len_max() + self.embedded_len);
-        out.push(VERSION);
+        out.push(version);
         put(&mut out, self.table.len() as u64);
         for entry in &self.table {
             out.extend_from_slice(&entry.id.to_bytes());
@@ -329,7 +350,7 @@ impl<'a> Reader<'a> {
     /// Reads version and segment table.
     fn begin(region: u64, body: &'a [u8]) -> Result<Reader<'a>, DecodeError> {
         let (&version, input) = body.split_first().ok_or(DecodeError::Cut)?;
-        if version != VERSION {
+        if !matches!(version, WRITTEN | FOLDED) {
             return Err(DecodeError::Version(version));
         }
         let base = region.checked_mul(REGION_SIZE).filter(|base| *base < FILE_SIZE_MAX);

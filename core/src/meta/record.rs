@@ -262,6 +262,36 @@ pub fn decode_u64(value: &[u8]) -> FsResult<u64> {
     Ok(u64::from_le_bytes(value.try_into().map_err(|_| FsError::Damaged)?))
 }
 
+/// What is known of a segment from its first commit on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentRecord {
+    /// Payload length.
+    pub len: u64,
+    /// Whose log named it first; volumes of earlier builds do not say.
+    pub owner: Option<Ino>,
+}
+
+impl SegmentRecord {
+    /// Encodes.
+    pub fn encode(&self) -> Value {
+        let mut w = Writer::default();
+        w.u64(self.len);
+        if let Some(owner) = self.owner {
+            w.u64(owner.0);
+        }
+        w.finish()
+    }
+
+    /// Decodes.
+    pub fn decode(value: &[u8]) -> FsResult<SegmentRecord> {
+        let mut r = Reader(value);
+        let len = r.u64()?;
+        let owner = if r.0.is_empty() { None } else { Some(Ino(r.u64()?)) };
+        r.end()?;
+        Ok(SegmentRecord { len, owner })
+    }
+}
+
 const LIMIT_VERSION: u8 = 1;
 
 /// Limits of a volume; the largest number stands for none.

@@ -4,6 +4,7 @@ use crate::error::FsError;
 use crate::id::{Ino, SegmentId, VolumeId};
 use crate::port::page_store::Space;
 use crate::time::WallTime;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -30,6 +31,23 @@ pub enum Control {
     /// Checks every invariant of the volume, as it is at one moment. Requests go on meanwhile.
     /// Answered by [`Answer::Checked`].
     Check(CheckOptions),
+    /// Folds the write log of a file, whatever it costs, and waits for it. Answered by
+    /// [`Answer::Compacted`].
+    Compact {
+        /// Which file.
+        ino: Ino,
+    },
+    /// Counts what nobody needs any more; with `now`, gives it back first. Answered by
+    /// [`Answer::Collected`].
+    Gc {
+        /// Collect it, and do not only count.
+        now: bool,
+    },
+    /// Verifies every frame of every segment. Answered by [`Answer::Scrubbed`] when it is through.
+    Scrub {
+        /// Bytes per second; 0: as fast as it goes.
+        rate: u64,
+    },
     /// Checks, repairs what can be repaired, and checks again. Of a machine that is mounted read-only, so
     /// that nothing else writes. Answered by [`Answer::Repaired`] once the repairs are durable.
     Repair(CheckOptions),
@@ -106,11 +124,17 @@ pub enum Answer {
     /// Of [`Control::Info`].
     Info(FileInfo),
     /// Of [`Control::Status`].
-    Status(Status),
+    Status(Box<Status>),
     /// Of [`Control::Check`].
     Checked(CheckReport),
     /// Of [`Control::Repair`].
     Repaired(RepairReport),
+    /// Of [`Control::Compact`]: what was done meanwhile.
+    Compacted(Compacted),
+    /// Of [`Control::Gc`].
+    Collected(Collected),
+    /// Of [`Control::Scrub`].
+    Scrubbed(ScrubReport),
     /// No volume record in the store.
     NotFormatted,
     /// A format this program does not know.
@@ -166,6 +190,70 @@ pub enum Place {
     },
 }
 
+/// What compaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Regions whose log was replaced.
+    pub folds: u64,
+    /// Bytes that were moved.
+    pub moved: u64,
+    /// Bytes that had been written to those regions since they were folded last.
+    pub written: u64,
+    /// Bytes that their logs named and nobody could see.
+    pub trimmed: u64,
+}
+
+impl Compacted {
+    /// What was done since the counters were `before`.
+    pub fn since(&self, before: &Compacted) -> Compacted {
+        Compacted {
+            folds: self.folds - before.folds,
+            moved: self.moved - before.moved,
+            written: self.written - before.written,
+            trimmed: self.trimmed - before.trimmed,
+        }
+    }
+}
+
+/// What is stored, and what of it nobody needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Garbage {
+    /// Segments with a record.
+    pub segments: u64,
+    /// Sum of their payloads, in bytes.
+    pub stored: u64,
+    /// Bytes of them that no log names.
+    pub unnamed: u64,
+    /// Segments of which less than half is named.
+    pub sparse: u64,
+    /// Stored segments without a record, written by other sessions.
+    pub orphans: u64,
+    /// Removed inodes that are not reclaimed yet: some may be open.
+    pub removed: u64,
+}
+
+/// Garbage before and after it was collected; twice the same when it was only counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// What there was.
+    pub before: Garbage,
+    /// What there is.
+    pub after: Garbage,
+}
+
+/// What a scrub found, so far or in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScrubReport {
+    /// Segments looked at.
+    pub segments: u64,
+    /// Bytes verified.
+    pub bytes: u64,
+    /// Segments with damage.
+    pub damaged: u64,
+    /// Each file range that lies in it.
+    pub problems: Vec<Problem>,
+}
+
 /// What a mount is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -195,6 +283,12 @@ pub struct Status {
     pub served: u64,
     /// Metadata transactions tried again because of a conflict.
     pub conflicts: u64,
+    /// Regions that wait to be folded.
+    pub compacting: u64,
+    /// What compaction did on this mount.
+    pub compacted: Compacted,
+    /// How far the scrub under way is.
+    pub scrub: Option<ScrubReport>,
     /// How far the check under way is.
     pub check: Option<CheckProgress>,
 }

@@ -141,6 +141,7 @@ fn repairs_of_random_damage_come_to_rest() {
         w.kv.clone_from(&clean.w.kv);
         w.pages.clone_from(&clean.w.pages);
         w.version = clean.w.version;
+        w.writes.clear();
         for _ in 0..=random(3) {
             damage(&mut w, keys[random(keys.len())], &mut random);
         }

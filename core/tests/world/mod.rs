@@ -21,7 +21,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) kv: BTreeMap<Vec<u8>, Bytes>,
     pub(crate) pages: BTreeMap<SegmentId, Vec<u8>>,
-    /// Segments that cannot be verified.
+    /// Segments that cannot be read or verified.
     pub(crate) page_errors: BTreeMap<SegmentId, PageError>,
     /// What was to be fetched ahead.
     pub(crate) prefetched: Vec<(SegmentId, u32, u32)>,
@@ -33,6 +33,8 @@ pub(crate) struct World {
     /// After so many commits the machine is dead until [`World::remount`].
     pub(crate) commits_left: u64,
     pub(crate) version: u64,
+    /// What each commit wrote to.
+    pub(crate) writes: Vec<(u64, Vec<KeyRange>)>,
     pub(crate) durable: u64,
     pub(crate) now: Now,
     replies: BTreeMap<RequestId, Reply>,
@@ -79,6 +81,7 @@ impl World {
             rounds: 0,
             commits_left: u64::MAX,
             version: 0,
+            writes: Vec::new(),
             durable: 0,
             now: Now { mono: Instant(1), wall: WallTime::new(1_000, 0) },
             replies: BTreeMap::new(),
@@ -235,16 +238,30 @@ impl World {
                 if self.rounds.is_multiple_of(self.too_old_every) {
                     return Err(KvError::TooOld);
                 }
+                // One version is kept: whoever reads older rows begins anew.
+                let at = round.at.map_or(self.version, |at| at.0);
+                if round.reads.iter().any(|read| self.is_newer(read, at)) {
+                    return Err(KvError::TooOld);
+                }
                 let values = round.reads.into_iter().map(|read| self.read(read)).collect();
-                Ok(KvReply::Values { version: Version(self.version), values })
+                Ok(KvReply::Values { version: Version(at), values })
             }
             KvRequest::Commit(commit) => {
+                let seen = commit.read_version.map_or(self.version, |version| version.0);
+                let newer = self.writes.iter().rev().take_while(|(at, _)| *at > seen);
+                let mut written = newer.flat_map(|(_, ranges)| ranges);
+                let relied = &commit.read_conflicts;
+                if written.any(|w| relied.iter().any(|r| w.begin < r.end && r.begin < w.end)) {
+                    return Err(KvError::Conflict);
+                }
                 self.version += 1;
                 self.commits_left -= 1;
                 let commit_at = Commit { version: Version(self.version), batch: 0 };
+                let mut ranges = commit.write_conflicts;
                 for mutation in commit.mutations {
-                    self.apply(mutation, commit_at);
+                    ranges.push(self.apply(mutation, commit_at));
                 }
+                self.writes.push((self.version, ranges));
                 Ok(KvReply::Committed(commit_at))
             }
             KvRequest::Sync { up_to } => {
@@ -252,6 +269,16 @@ impl World {
                 Ok(KvReply::Durable(Version(self.version)))
             }
         }
+    }
+
+    /// Whether something that is read was written after a version.
+    fn is_newer(&self, read: &Read, at: u64) -> bool {
+        let wanted = match read {
+            Read::Get(key) => KeyRange::point(key.clone()),
+            Read::Range { range, .. } => range.clone(),
+        };
+        let newer = self.writes.iter().rev().take_while(|(version, _)| *version > at);
+        newer.flat_map(|(_, ranges)| ranges).any(|w| w.begin < wanted.end && wanted.begin < w.end)
     }
 
     fn read(&self, read: Read) -> Values {
@@ -272,27 +299,36 @@ impl World {
         }
     }
 
-    fn apply(&mut self, mutation: Mutation, at: Commit) {
+    /// Returns what it wrote to.
+    fn apply(&mut self, mutation: Mutation, at: Commit) -> KeyRange {
         match mutation {
             Mutation::Set { key, value } => {
                 self.kv.insert(key.to_vec(), value);
+                KeyRange::point(key)
             }
             Mutation::Clear { key } => {
                 self.kv.remove(key.as_ref());
+                KeyRange::point(key)
             }
-            Mutation::ClearRange { range } => self.kv.retain(|k, _| !range.contains(k)),
+            Mutation::ClearRange { range } => {
+                self.kv.retain(|k, _| !range.contains(k));
+                range
+            }
             Mutation::Atomic { key, op, operand } => {
                 let new = op.apply(self.kv.get(key.as_ref()).map(|v| v.as_ref()), &operand);
                 self.kv.insert(key.to_vec(), new);
+                KeyRange::point(key)
             }
             Mutation::SetStampedKey { mut key, stamp_at, value } => {
                 key.overwrite(stamp_at, &at.stamp());
                 self.kv.insert(key.to_vec(), value);
+                KeyRange::point(key)
             }
             Mutation::SetStampedValue { key, value, stamp_at } => {
                 let mut value = value.to_vec();
                 value[stamp_at..stamp_at + 10].copy_from_slice(&at.stamp());
                 self.kv.insert(key.to_vec(), Bytes::from(value));
+                KeyRange::point(key)
             }
         }
     }
@@ -306,6 +342,7 @@ impl World {
                 Ok(PageReply::Appended { physical: u64::from(draft.len) })
             }
             PageRequest::Read { segment, offset, len } => {
+                self.page_errors.get(&segment).map_or(Ok(()), |error| Err(*error))?;
                 let bytes = self.pages.get(&segment).ok_or(PageError::Missing)?;
                 let (from, to) = (offset as usize, (offset + len) as usize);
                 Ok(PageReply::Data(Bytes::copy_from_slice(&bytes[from..to])))

@@ -70,7 +70,7 @@ pub(super) fn run(global: &Global, args: &FsckArgs) -> Result<Exit, Failure> {
 }
 
 /// The Vellum mount whose root a path is.
-fn mounted_at(path: &Path) -> Result<Option<Mount>, Failure> {
+pub(super) fn mounted_at(path: &Path) -> Result<Option<Mount>, Failure> {
     let Ok(resolved) = path.canonicalize() else { return Ok(None) };
     Ok(preflight::mount_at(&resolved)?.filter(Mount::is_vellum))
 }

@@ -3,10 +3,12 @@
 //! Owns: arguments, output, exit codes. Never does: a decision about a file.
 //! Tests: beside each parser; the verbs themselves in `fuse-bin/tests`.
 
+mod compact;
 mod daemon;
 mod exit;
 mod format;
 mod fsck;
+mod gc;
 mod guard;
 mod helper;
 mod info;
@@ -19,10 +21,12 @@ mod output;
 mod preflight;
 mod probe;
 mod remount;
+mod scrub;
 mod serve;
 mod status;
 mod umount;
 mod units;
+mod upkeep;
 mod volume;
 mod watch;
 
@@ -79,6 +83,12 @@ enum Verb {
     Status(status::StatusArgs),
     /// Check a volume, mounted or not
     Fsck(fsck::FsckArgs),
+    /// Count what nobody needs any more, or collect it
+    Gc(gc::GcArgs),
+    /// Verify everything that is stored
+    Scrub(scrub::ScrubArgs),
+    /// Put the data of files in order
+    Compact(compact::CompactArgs),
     /// Write the manual pages
     Man(man::ManArgs),
     /// Whether a mount answers
@@ -117,6 +127,9 @@ fn run(global: &Global, verb: Verb) -> Result<Exit, Failure> {
         Verb::Info(args) => info::run(global, &args),
         Verb::Status(args) => status::run(global, &args),
         Verb::Fsck(args) => fsck::run(global, &args),
+        Verb::Gc(args) => gc::run(global, &args),
+        Verb::Scrub(args) => scrub::run(global, &args),
+        Verb::Compact(args) => compact::run(global, &args),
         Verb::Man(args) => man::run(global, &args),
         Verb::Probe(args) => probe::run(&args),
         Verb::Guard(args) => guard::run(&args),

@@ -43,6 +43,19 @@ pub(super) const OPTIONS: &[(&str, &str, &str)] = &[
         "NUMBER",
         "Threads that keep the CPUs busy, 2 to 256 (one for each CPU); two more may wait for the disk",
     ),
+    ("compaction", "", "Fold write logs in the background (the default)"),
+    ("nocompaction", "", "Fold them only when `vellum compact` or `vellum gc` asks for it"),
+    (
+        "compaction.write_log_count",
+        "NUMBER",
+        "Entries in the write log of a region of 64 MiB that make it be folded (2147483647: never)",
+    ),
+    (
+        "compaction.space_amplification_percent",
+        "NUMBER",
+        "Bytes written over, in percent of those visible, that make a region be folded (50)",
+    ),
+    ("compaction.min_file_size", "SIZE", "From which file size on that counts (64M)"),
     ("async", "", "Nothing; for fstab"),
     ("defaults", "", "Nothing; for fstab"),
 ];

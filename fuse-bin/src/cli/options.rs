@@ -4,6 +4,7 @@ use super::units::{parse_duration, parse_size};
 use super::{Exit, Failure, option_names};
 use std::time::Duration;
 use vellum_core::client::ClientConfig;
+use vellum_core::data::fold::Policy;
 use vellum_core::limits::WRITE_BUFFER_MAX;
 use vellum_core::port::control::Limit;
 
@@ -26,6 +27,7 @@ pub(super) struct Options {
     sync_after: Option<Duration>,
     pub(super) threads: Option<usize>,
     pub(super) read_ahead: Option<u64>,
+    compaction: Policy,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             sync_after: None,
             threads: None,
             read_ahead: None,
+            compaction: Policy::default(),
         }
     }
 }
@@ -101,6 +104,8 @@ impl Options {
             "noexec" => self.exec = false,
             "auto_unmount" => self.auto_unmount = true,
             "noauto_unmount" => self.auto_unmount = false,
+            "compaction" => self.compaction.enabled = true,
+            "nocompaction" => self.compaction.enabled = false,
             "async" | "defaults" => {}
             _ => return Err(String::new()),
         }
@@ -120,6 +125,14 @@ impl Options {
             "capacity" => self.limit.bytes = Some(bound(value, parse_size).map_err(with_key)?),
             "inodes" => self.limit.inodes = Some(bound(value, parse_count).map_err(with_key)?),
             "read_ahead" => self.read_ahead = Some(size()?),
+            "compaction.write_log_count" => {
+                self.compaction.write_log_count = at_least_one(value).map_err(with_key)?;
+            }
+            "compaction.space_amplification_percent" => {
+                self.compaction.space_amplification_percent =
+                    at_least_one(value).map_err(with_key)?;
+            }
+            "compaction.min_file_size" => self.compaction.min_file_size = size()?,
             "dirty_max" => {
                 let bytes = size()?;
                 if bytes < WRITE_BUFFER_MAX {
@@ -152,6 +165,7 @@ impl Options {
         over(&mut config.dirty_max, self.dirty_max);
         over(&mut config.flush_after, self.flush_after);
         over(&mut config.sync_after, self.sync_after);
+        config.compaction = self.compaction;
     }
 }
 
@@ -162,6 +176,13 @@ fn bound(value: &str, parse: impl Fn(&str) -> Result<u64, String>) -> Result<u64
 
 fn parse_count(value: &str) -> Result<u64, String> {
     value.parse().map_err(|_| format!("`{value}` is no number"))
+}
+
+fn at_least_one(value: &str) -> Result<u64, String> {
+    match parse_count(value)? {
+        0 => Err("must be at least 1".into()),
+        n => Ok(n),
+    }
 }
 
 /// Splits at commas; `\,` is a comma that belongs to a value.

@@ -105,6 +105,16 @@ fn text(s: &Status) -> String {
         ("kernel knows", format!("{} inodes, {} open handles", s.inodes_known, s.handles)),
         ("requests", format!("{} answered, {} under way", s.served, s.requests)),
         ("waiting", format!("{} removed inodes for reclaim", s.unlinked)),
+        (
+            "compaction",
+            format!(
+                "{} regions folded, {} moved, {} given back, {} waiting",
+                s.compacted.folds,
+                iec(s.compacted.moved_bytes),
+                iec(s.compacted.trimmed_bytes),
+                s.compacting
+            ),
+        ),
         ("conflicts", format!("{} transactions tried again", s.conflicts)),
     ];
     rows.map(|(name, value)| format!("{name:<13} {value}")).join("\n")

@@ -11,6 +11,7 @@ mod server;
 pub mod wire;
 
 pub use client::Daemon;
+pub(crate) use server::answer;
 pub use server::{Facts, Socket, serve};
 
 use std::path::PathBuf;

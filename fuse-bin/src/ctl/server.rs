@@ -1,7 +1,7 @@
 //! The daemon's end of the control socket.
 
 use super::socket_path;
-use super::wire::{Ask, Backend, Checked, Info, Status, Told};
+use super::wire::{Ask, Backend, Checked, Collected, Compacted, Info, Scrubbed, Status, Told};
 use crate::host::{Host, Respond};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -145,17 +145,23 @@ fn converse<R: Respond>(host: &Arc<Host<R>>, facts: &Facts, stream: UnixStream) 
     }
 }
 
-fn answer<R: Respond>(host: &Arc<Host<R>>, facts: &Facts, ask: &Ask) -> Told {
+/// Puts a question to a machine and waits for the answer.
+pub(crate) fn answer<R: Respond>(host: &Arc<Host<R>>, facts: &Facts, ask: &Ask) -> Told {
     let control = match ask {
         Ask::Status => Control::Status,
         Ask::Info { ino } => Control::Info { ino: Ino(*ino) },
         Ask::Sync => Control::Sync,
         Ask::Check { data } => Control::Check(CheckOptions { data: *data, settled: false }),
+        Ask::Compact { ino } => Control::Compact { ino: Ino(*ino) },
+        Ask::Gc { now } => Control::Gc { now: *now },
+        Ask::Scrub { rate } => Control::Scrub { rate: *rate },
     };
     let answer = host.ask(control);
     let answer = match ask {
         // As long as the volume is large.
-        Ask::Check { .. } => answer.recv().ok(),
+        Ask::Check { .. } | Ask::Compact { .. } | Ask::Gc { .. } | Ask::Scrub { .. } => {
+            answer.recv().ok()
+        }
         _ => answer.recv_timeout(PATIENCE).ok(),
     };
     match (answer, ask) {
@@ -167,6 +173,9 @@ fn answer<R: Respond>(host: &Arc<Host<R>>, facts: &Facts, ask: &Ask) -> Told {
         (Some(Answer::Info(info)), Ask::Info { ino }) => Told::Info(Info::of(*ino, &info)),
         (Some(Answer::Synced), _) => Told::Synced,
         (Some(Answer::Checked(report)), _) => Told::Checked(Box::new(Checked::of(report))),
+        (Some(Answer::Compacted(done)), _) => Told::Compacted(Compacted::of(&done)),
+        (Some(Answer::Collected(collected)), _) => Told::Collected(Collected::of(&collected)),
+        (Some(Answer::Scrubbed(report)), _) => Told::Scrubbed(Scrubbed::of(report)),
         (Some(Answer::Failed(error)), _) => {
             Told::Error { errno: error.errno(), text: format!("{error:?}") }
         }

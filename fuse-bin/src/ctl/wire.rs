@@ -24,6 +24,21 @@ pub enum Ask {
         /// The checksums of all file data, too.
         data: bool,
     },
+    /// Fold the write log of a file.
+    Compact {
+        /// Inode number.
+        ino: u64,
+    },
+    /// Count garbage, or collect it.
+    Gc {
+        /// Collect it.
+        now: bool,
+    },
+    /// Verify everything that is stored.
+    Scrub {
+        /// Bytes per second; 0: as fast as it goes.
+        rate: u64,
+    },
 }
 
 /// An answer.
@@ -38,6 +53,12 @@ pub enum Told {
     Synced,
     /// To [`Ask::Check`].
     Checked(Box<Checked>),
+    /// To [`Ask::Compact`].
+    Compacted(Compacted),
+    /// To [`Ask::Gc`].
+    Collected(Collected),
+    /// To [`Ask::Scrub`].
+    Scrubbed(Scrubbed),
     /// It failed.
     Error {
         /// The errno, 0 if there is none.
@@ -99,6 +120,13 @@ pub struct Status {
     pub served: u64,
     /// Metadata transactions tried again because of a conflict.
     pub conflicts: u64,
+    /// Regions that wait for compaction.
+    pub compacting: u64,
+    /// What compaction did since the mount.
+    pub compacted: Compacted,
+    /// How far the scrub under way is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrub: Option<Scrubbed>,
     /// How far the check under way is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<Progress>,
@@ -144,6 +172,62 @@ pub struct Problem {
     pub rule: String,
     /// What, where, expected and found.
     pub text: String,
+}
+
+/// What compaction did. Sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Compacted {
+    /// Regions of 64 MiB whose write log was replaced.
+    pub folds: u64,
+    /// Bytes moved.
+    pub moved_bytes: u64,
+    /// Bytes that had been written to those regions since the fold before.
+    pub written_bytes: u64,
+    /// Bytes that their logs named and nobody could see.
+    pub trimmed_bytes: u64,
+}
+
+/// What is stored, and what of it nobody needs. Sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Garbage {
+    /// Segments that have a record.
+    pub segments: u64,
+    /// What they hold.
+    pub stored_bytes: u64,
+    /// What of that no file names.
+    pub unnamed_bytes: u64,
+    /// Segments of which less than half is named.
+    pub sparse_segments: u64,
+    /// Stored segments without a record.
+    pub orphan_segments: u64,
+    /// Removed inodes that are not reclaimed yet; some may be open.
+    pub removed_inodes: u64,
+}
+
+/// Garbage, before and after it was collected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Collected {
+    /// What there was.
+    pub before: Garbage,
+    /// What there is.
+    pub after: Garbage,
+}
+
+/// What a scrub found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scrubbed {
+    /// Segments looked at.
+    pub segments: u64,
+    /// Bytes verified.
+    pub bytes_verified: u64,
+    /// Segments with damage.
+    pub damaged_segments: u64,
+    /// Each range of a file that lies in one.
+    pub problems: Vec<Problem>,
 }
 
 /// A kind of store.
@@ -210,6 +294,9 @@ impl Status {
         self.unlinked = status.unlinked;
         self.served = status.served;
         self.conflicts = status.conflicts;
+        self.compacting = status.compacting;
+        self.compacted = Compacted::of(&status.compacted);
+        self.scrub = status.scrub.clone().map(Scrubbed::of);
         self.check = status.check.as_ref().map(Progress::of);
     }
 }
@@ -224,7 +311,6 @@ impl Progress {
 impl Checked {
     /// From what the machine found.
     pub(crate) fn of(report: control::CheckReport) -> Checked {
-        let problem = |p: control::Problem| Problem { rule: p.rule.to_string(), text: p.text };
         Checked {
             clean: report.problems.is_empty(),
             exact: report.exact,
@@ -233,8 +319,53 @@ impl Checked {
             segments: report.segments,
             orphan_segments: report.orphan_segments,
             bytes_verified: report.bytes_verified,
-            problems: report.problems.into_iter().map(problem).collect(),
+            problems: report.problems.into_iter().map(Problem::of).collect(),
         }
+    }
+}
+
+impl Compacted {
+    /// From what the machine says.
+    pub(super) fn of(done: &control::Compacted) -> Compacted {
+        Compacted {
+            folds: done.folds,
+            moved_bytes: done.moved,
+            written_bytes: done.written,
+            trimmed_bytes: done.trimmed,
+        }
+    }
+}
+
+impl Collected {
+    /// From what the machine counted.
+    pub(crate) fn of(collected: &control::Collected) -> Collected {
+        let garbage = |g: &control::Garbage| Garbage {
+            segments: g.segments,
+            stored_bytes: g.stored,
+            unnamed_bytes: g.unnamed,
+            sparse_segments: g.sparse,
+            orphan_segments: g.orphans,
+            removed_inodes: g.removed,
+        };
+        Collected { before: garbage(&collected.before), after: garbage(&collected.after) }
+    }
+}
+
+impl Scrubbed {
+    /// From what the machine found.
+    pub(crate) fn of(report: control::ScrubReport) -> Scrubbed {
+        Scrubbed {
+            segments: report.segments,
+            bytes_verified: report.bytes,
+            damaged_segments: report.damaged,
+            problems: report.problems.into_iter().map(Problem::of).collect(),
+        }
+    }
+}
+
+impl Problem {
+    fn of(problem: control::Problem) -> Problem {
+        Problem { rule: problem.rule.to_string(), text: problem.text }
     }
 }
 

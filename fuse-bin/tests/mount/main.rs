@@ -10,6 +10,7 @@
 mod acl;
 mod attributes;
 mod check;
+mod compaction;
 mod concurrency;
 mod damage;
 mod data;

@@ -32,6 +32,8 @@ pub enum Concrete {
     Interrupt(u32),
     /// `info` of an inode.
     Info(Ino),
+    /// `vellum compact`.
+    Compact(Ino),
     /// `status`.
     Status,
     /// `sync`.
@@ -91,6 +93,9 @@ impl Kernel {
             Step::StatFs => one(Operation::StatFs { ino: Ino::ROOT }),
             Step::Forget(pick) => self.forget(pick),
             Step::Interrupt(pick) => Concrete::Interrupt(pick),
+            Step::Info(pick) if pick & 1 == 1 => {
+                self.file(pick).map_or(Concrete::Skip, Concrete::Compact)
+            }
             Step::Info(pick) => self.file(pick).map_or(Concrete::Skip, Concrete::Info),
             Step::Status => Concrete::Status,
             Step::Sync => Concrete::Sync,

@@ -2,15 +2,18 @@
 
 use super::{Applied, Written};
 use crate::data::extent_map::{ExtentMap, Source};
+use crate::data::fold::Policy;
 use crate::data::write_log::LogExtent;
 use crate::id::SegmentId;
 use crate::limits::{EXTENTS_KEPT_MAX, REGION_SIZE};
 use crate::meta::attrs::Attrs;
 use crate::meta::ops::flush::Flushed;
+use crate::meta::ops::load::LoadedRegion;
 use crate::meta::record::{Core, flag};
 use crate::port::meta_kv::{Commit, Version};
 use crate::time::WallTime;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::ops::Range;
 
@@ -26,6 +29,8 @@ pub(in crate::client) struct Committed {
     /// Visible bytes.
     pub(super) bytes: i64,
     pub(super) regions: BTreeMap<u64, Region>,
+    /// Regions that were loaded or painted since somebody looked whether they are to be folded.
+    pub(super) touched: BTreeSet<u64>,
     /// Regions that are not in the table are empty.
     pub(super) complete: bool,
 }
@@ -34,14 +39,14 @@ pub(super) enum Region {
     /// There is one, and it is not in memory.
     Listed,
     Loading,
-    Loaded(Version, ExtentMap),
+    Loaded(Version, LoadedRegion),
 }
 
 impl Region {
     fn extents(&self) -> usize {
         match self {
             Region::Listed | Region::Loading => 0,
-            Region::Loaded(_, map) => map.len(),
+            Region::Loaded(_, loaded) => loaded.map.len(),
         }
     }
 }
@@ -65,6 +70,7 @@ impl Committed {
             inline: is_inline.then_some(inline),
             bytes: attrs.usage.lo,
             regions: BTreeMap::new(),
+            touched: BTreeSet::new(),
             complete: is_inline,
         }
     }
@@ -107,20 +113,24 @@ impl Committed {
             for region in extents.iter().flat_map(|e| regions_of(e.offset, e.len)) {
                 self.regions
                     .entry(region)
-                    .or_insert_with(|| Region::Loaded(Version(0), ExtentMap::new()));
+                    .or_insert_with(|| Region::Loaded(Version(0), LoadedRegion::default()));
             }
         }
         for (region, slot) in &mut self.regions {
-            if let Region::Loaded(seen, map) = slot
+            if let Region::Loaded(seen, loaded) = slot
                 && commit.version > *seen
             {
                 if let Some(range) = erase {
-                    map.erase(range.clone());
+                    loaded.map.erase(range.clone());
                 }
                 for extent in extents {
-                    paint_within(map, *region, extent.offset, extent.len, &extent.source);
+                    paint_within(loaded, *region, extent.offset, extent.len, &extent.source);
                 }
                 *seen = commit.version;
+                let painted = extents.iter().flat_map(|e| regions_of(e.offset, e.len));
+                if painted.into_iter().any(|painted| painted == *region) {
+                    self.touched.insert(*region);
+                }
             }
         }
         self.make_room();
@@ -141,8 +151,39 @@ impl Committed {
     /// The map of a region in memory; an empty region has none.
     pub(super) fn map(&self, region: u64) -> Option<&ExtentMap> {
         match self.regions.get(&region) {
-            Some(Region::Loaded(_, map)) => Some(map),
+            Some(Region::Loaded(_, loaded)) => Some(&loaded.map),
             _ => None,
+        }
+    }
+
+    /// The regions of which the log has become one to be folded, since the last call.
+    pub(super) fn due(&mut self, policy: &Policy) -> Vec<u64> {
+        let touched = core::mem::take(&mut self.touched);
+        let is_due = |region: &u64| match self.regions.get(region) {
+            Some(Region::Loaded(_, loaded)) => loaded.log.is_due(&loaded.map, self.size, policy),
+            _ => false,
+        };
+        touched.into_iter().filter(is_due).collect()
+    }
+
+    /// Bytes that the logs in memory name and nobody can see, and those that are visible.
+    pub(super) fn garbage(&self) -> (u64, u64) {
+        let mut sum = (0, 0);
+        for slot in self.regions.values() {
+            if let Region::Loaded(_, loaded) = slot {
+                let visible = loaded.map.bytes();
+                sum = (sum.0 + loaded.log.bytes.saturating_sub(visible), sum.1 + visible);
+            }
+        }
+        sum
+    }
+
+    /// A region was folded: what is in memory names segments that may go.
+    pub(super) fn forget_region(&mut self, region: u64) {
+        if let Some(slot) = self.regions.get_mut(&region)
+            && matches!(slot, Region::Loaded(..))
+        {
+            *slot = Region::Listed;
         }
     }
 
@@ -220,8 +261,8 @@ impl Committed {
         for region in regions_of(range.start, range.end - range.start) {
             let part = clip(&range, region);
             match self.regions.get(&region) {
-                Some(Region::Loaded(_, map)) => {
-                    map.visit(part, |range, source| f(range, span(source)))
+                Some(Region::Loaded(_, loaded)) => {
+                    loaded.map.visit(part, |range, source| f(range, span(source)))
                 }
                 _ => f(part, Span::Hole),
             }
@@ -245,9 +286,11 @@ fn clip(range: &Range<u64>, region: u64) -> Range<u64> {
     range.start.max(region * REGION_SIZE)..range.end.min((region + 1).saturating_mul(REGION_SIZE))
 }
 
-fn paint_within(map: &mut ExtentMap, region: u64, offset: u64, len: u64, source: &Source) {
+fn paint_within(loaded: &mut LoadedRegion, region: u64, offset: u64, len: u64, source: &Source) {
     let part = clip(&(offset..offset + len), region);
     if part.start < part.end {
-        map.paint(part.start, part.end - part.start, source.skip(part.start - offset));
+        let (len, source) = (part.end - part.start, source.skip(part.start - offset));
+        loaded.log.appended(len, &source);
+        loaded.map.paint(part.start, len, source);
     }
 }

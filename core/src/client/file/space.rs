@@ -65,8 +65,8 @@ impl FileState {
             if region.checked_mul(REGION_SIZE).is_none_or(|start| start >= range.end) {
                 break;
             }
-            let Region::Loaded(_, map) = slot else { return None };
-            sum += map.covered(range.clone());
+            let Region::Loaded(_, loaded) = slot else { return None };
+            sum += loaded.map.covered(range.clone());
         }
         Some(sum)
     }

@@ -1,4 +1,4 @@
-use super::{DecodeError, LogExtent, Source, VERSION, checksum, decode, encode, entries};
+use super::{DecodeError, LogExtent, Source, WRITTEN, checksum, decode, encode, entries};
 use crate::id::{SegmentId, SessionId};
 use crate::limits::{FILE_SIZE_MAX, LOG_BYTES_MAX, PACK_MAX, REGION_SIZE, SEGMENT_PAYLOAD_MAX};
 use alloc::vec;
@@ -144,15 +144,15 @@ fn wrong_fields_under_a_true_checksum_are_refused() {
     let id = stored(0, 1, 1, 0);
     let Source::Segment { segment, .. } = id.source else { unreachable!() };
     let head = |version: u8| [&[version, 1][..], &segment.to_bytes()].concat();
-    let with = |extent: &[u8]| [&head(VERSION)[..], &[1], extent].concat();
+    let with = |extent: &[u8]| [&head(WRITTEN)[..], &[1], extent].concat();
     let last_region = FILE_SIZE_MAX / REGION_SIZE;
     let cases: [(u64, Vec<u8>, DecodeError); 14] = [
         (0, vec![], DecodeError::Cut),
         (0, [&head(0)[..], &[0]].concat(), DecodeError::Version(0)),
-        (0, [&head(2)[..], &[0]].concat(), DecodeError::Version(2)),
+        (0, [&head(3)[..], &[0]].concat(), DecodeError::Version(3)),
         // A table, extents, and bytes that are announced and not there.
-        (0, vec![VERSION, 1], DecodeError::Cut),
-        (0, [&head(VERSION)[..], &[0xff, 0x7f]].concat(), DecodeError::Cut),
+        (0, vec![WRITTEN, 1], DecodeError::Cut),
+        (0, [&head(WRITTEN)[..], &[0xff, 0x7f]].concat(), DecodeError::Cut),
         (0, with(&[0, 5, 0, 1, 2, 3, 4]), DecodeError::Cut),
         (0, with(&[0, 2, 0, 1, 2, 3]), DecodeError::Trailing),
         // Offset -1, length 0, length beyond the region, sum beyond the largest file.
@@ -178,7 +178,7 @@ fn wrong_fields_under_a_true_checksum_are_refused() {
 #[test]
 fn more_than_a_pack_can_hold_is_refused() {
     let len = LOG_BYTES_MAX as usize + 1;
-    let mut body = vec![VERSION, 0, 1, 0];
+    let mut body = vec![WRITTEN, 0, 1, 0];
     super::put(&mut body, len as u64);
     body.push(0);
     body.resize(body.len() + len, 0);
@@ -248,7 +248,7 @@ proptest! {
         rows in 0..3u8,
         extents in proptest::collection::vec((number(), number(), 0..4u64, number()), 0..4),
     ) {
-        let mut body = vec![VERSION, rows];
+        let mut body = vec![WRITTEN, rows];
         body.resize(2 + usize::from(rows) * SegmentId::LEN, 0xee);
         body.push(extents.len() as u8);
         let mut embedded = 0u64;

@@ -10,8 +10,9 @@
 
 use super::load::load_region;
 use super::lookup::want_attrs;
-use super::patch::{Patch, Patched, append, cut_off, grow, share, visible};
+use super::patch::{Patch, Patched, append, cut_off, grow, visible};
 use super::privilege::Modified;
+use super::segments::{self, Named};
 use super::setattr::stamp_modified;
 use super::u64_value;
 use crate::data::extent_map::{ExtentMap, Source};
@@ -127,7 +128,7 @@ async fn pieces(
     let regions = range.start / REGION_SIZE..=(range.end - 1) / REGION_SIZE;
     for region in regions {
         if !source.attrs.core.has(flag::INLINE) {
-            map = load_region(txn, ino, source.attrs.core.generation, region).await?;
+            map = load_region(txn, ino, source.attrs.core.generation, region).await?.map;
         }
         let part = range.start.max(region * REGION_SIZE)..range.end.min((region + 1) * REGION_SIZE);
         for (piece, found) in map.pieces(part) {
@@ -203,8 +204,14 @@ async fn cover(
 fn add(txn: &mut Txn<'_>, ino: Ino, attrs: &mut Attrs, patch: &Patch, grown: i64) -> FsResult<()> {
     attrs.usage.hi += append(txn, ino, attrs.core.generation, patch, grown)?;
     attrs.usage.lo += grown;
+    let mut named = Named::new();
+    segments::count(&mut named, &patch.extents);
+    for segment in named.keys() {
+        // A fold may take the source's reference at the same moment, and the segment with it.
+        txn.rely_on(key::segment(*segment));
+    }
     if !planted!(UnsharedCopy) {
-        share(txn, &patch.extents);
+        segments::refer(txn, &named);
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 //! Reads the core only, so that two writers of one file never conflict; small files live inline and
 //! are rewritten. The caller keeps at most one flush of an inode in flight, oldest first.
 
-use super::patch::{Patch, append, grow, share};
-use super::{time_value, u64_value};
+use super::patch::{Patch, append, grow};
+use super::segments::{self, Named};
+use super::time_value;
 use crate::data::extent_map::Source;
 use crate::data::write_log::LogExtent;
 use crate::error::{FsError, FsResult};
@@ -79,8 +80,10 @@ pub async fn flush(txn: &mut Txn<'_>, flush: &Flush) -> FsResult<Flushed> {
         let patch = Patch { erase: None, extents };
         append(txn, ino, core.generation, &patch, grown)?;
         if let Some((segment, payload)) = flush.segment {
-            txn.set(key::segment(segment), u64_value(u64::from(payload)));
-            share(txn, &flush.extents);
+            let mut named = Named::new();
+            segments::count(&mut named, &flush.extents);
+            segments::record(txn, segment, payload, ino);
+            segments::refer(txn, &named);
         }
         stamp_mtime(txn, flush, &mut core);
         Flushed::Extents { extents: patch.extents, grown, core: core.clone() }

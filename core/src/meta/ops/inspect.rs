@@ -20,7 +20,7 @@ pub async fn inspect(txn: &mut Txn<'_>, ino: Ino) -> FsResult<FileInfo> {
     info.log_entries = attrs.usage.hi.max(0) as u64;
     let generation = attrs.core.generation;
     for region in regions(txn, ino, generation, 0..u64::MAX).await? {
-        let map = load_region(txn, ino, generation, region).await?;
+        let map = load_region(txn, ino, generation, region).await?.map;
         info.extents.extend(map.extents().map(|extent| ExtentInfo {
             offset: extent.offset,
             len: extent.len,

@@ -2,6 +2,7 @@
 
 use super::lookup::want_attrs;
 use crate::data::extent_map::ExtentMap;
+use crate::data::fold::{Overlay, RegionLog};
 use crate::data::write_log;
 use crate::error::{FsError, FsResult};
 use crate::id::Ino;
@@ -49,9 +50,18 @@ pub async fn regions(
 }
 
 /// What one key of the data section does to the extent map.
-enum Paint {
+pub(super) enum Paint {
     Erase(Value),
     Pack(Value),
+}
+
+/// A region as the store has it.
+#[derive(Debug, Default)]
+pub struct LoadedRegion {
+    /// What is visible.
+    pub map: ExtentMap,
+    /// What its log is like.
+    pub log: RegionLog,
 }
 
 /// Reads one region of a data generation: the log and the erases over it, in the order of paint.
@@ -60,37 +70,48 @@ pub async fn load_region(
     ino: Ino,
     generation: u64,
     region: u64,
-) -> FsResult<ExtentMap> {
+) -> FsResult<LoadedRegion> {
     let erases = txn.read_range(key::erases(ino, generation), false).await?;
     let packs = txn.read_range(key::log_region(ino, generation, region), false).await?;
-    let order = |key: &Key| key::paint_order(key).ok_or(FsError::Damaged);
-    let mut paint = Vec::with_capacity(erases.len() + packs.len());
-    for (key, value) in erases {
-        paint.push((order(&key)?, Paint::Erase(value)));
+    let mut overlay = Overlay::default();
+    for paint in in_order(erases, packs)? {
+        paint_on(&mut overlay, region, paint)?;
     }
-    for (key, value) in packs {
-        paint.push((order(&key)?, Paint::Pack(value)));
+    Ok(LoadedRegion { map: overlay.map, log: overlay.log })
+}
+
+/// The rows of a region in the order of paint.
+pub(super) fn in_order(
+    erases: impl IntoIterator<Item = (Key, Value)>,
+    packs: impl IntoIterator<Item = (Key, Value)>,
+) -> FsResult<Vec<Paint>> {
+    let erases = erases.into_iter().map(|(key, value)| (key, Paint::Erase(value)));
+    let packs = packs.into_iter().map(|(key, value)| (key, Paint::Pack(value)));
+    let mut paint = Vec::new();
+    for (key, row) in erases.chain(packs) {
+        paint.push((key::paint_order(&key).ok_or(FsError::Damaged)?, row));
     }
     paint.sort_by_key(|(order, _)| *order);
     if paint.len() > 8 {
         probe!("overlay-deep");
     }
-    let mut map = ExtentMap::new();
-    for (_, paint) in paint {
-        match paint {
-            Paint::Erase(value) => {
-                let (lo, hi) = decode_erase(&value)?;
-                if map.bytes() > 0 {
-                    probe!("erase-over-pack");
-                }
-                map.erase(lo..hi);
+    Ok(paint.into_iter().map(|(_, row)| row).collect())
+}
+
+/// Paints one row of a region.
+pub(super) fn paint_on(overlay: &mut Overlay, region: u64, paint: Paint) -> FsResult<()> {
+    match paint {
+        Paint::Erase(value) => {
+            let (lo, hi) = decode_erase(&value)?;
+            if overlay.map.bytes() > 0 {
+                probe!("erase-over-pack");
             }
-            Paint::Pack(value) => {
-                for extent in write_log::decode(region, &value).map_err(|_| FsError::Damaged)? {
-                    map.paint(extent.offset, extent.len, extent.source);
-                }
-            }
+            overlay.erase(lo..hi);
+        }
+        Paint::Pack(value) => {
+            let extents = write_log::decode(region, &value).map_err(|_| FsError::Damaged)?;
+            overlay.paint(extents, write_log::is_folded(&value));
         }
     }
-    Ok(map)
+    Ok(())
 }

@@ -9,15 +9,13 @@
 
 use super::condemn_generation;
 use super::load::{load_region, regions};
-use crate::data::extent_map::Source;
 use crate::data::write_log::{self, LogExtent};
 use crate::error::{FsError, FsResult};
-use crate::id::{Ino, SegmentId};
+use crate::id::Ino;
 use crate::meta::attrs::Attrs;
 use crate::meta::key::{self, tag};
 use crate::meta::record::{Pair, encode_erase, flag};
 use crate::meta::txn::Txn;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -76,19 +74,6 @@ pub fn grow(txn: &mut Txn<'_>, ino: Ino, by: Pair) {
     }
 }
 
-/// Extents were added that name segments which others name, too.
-pub fn share(txn: &mut Txn<'_>, extents: &[LogExtent]) {
-    let mut named: BTreeMap<SegmentId, u64> = BTreeMap::new();
-    for extent in extents {
-        if let Source::Segment { segment, .. } = extent.source {
-            *named.entry(segment).or_default() += extent.len;
-        }
-    }
-    for (segment, bytes) in named {
-        txn.add(key::live_bytes(segment), &bytes.to_le_bytes());
-    }
-}
-
 /// How many bytes are visible in a range of a file that has extents. Nothing of it may be buffered.
 pub async fn visible(
     txn: &mut Txn<'_>,
@@ -132,7 +117,7 @@ async fn visible_in(
 ) -> FsResult<u64> {
     let mut sum = 0;
     for region in regions {
-        sum += load_region(txn, ino, generation, *region).await?.covered(range.clone());
+        sum += load_region(txn, ino, generation, *region).await?.map.covered(range.clone());
     }
     Ok(sum)
 }

@@ -4,16 +4,13 @@
 //! The caller vouches that nobody holds the inode open.
 
 use super::WHOLE;
+use super::segments::{Released, named, release};
 use super::xattr::decode_counted;
-use crate::data::extent_map::Source;
-use crate::data::write_log;
 use crate::error::{FsError, FsResult};
-use crate::id::{Ino, SegmentId};
+use crate::id::Ino;
 use crate::meta::key::{self, tag};
-use crate::meta::record::{Core, Pair, decode_u64};
+use crate::meta::record::{Core, Pair};
 use crate::meta::txn::{Txn, list, one, rows, value};
-use crate::port::meta_kv::{Key, Value};
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// An inode with fewer keys is removed key by key.
@@ -26,8 +23,8 @@ const STEP_ROWS: u32 = 256;
 pub struct Step {
     /// Nothing of the entry is left, the queue entry included.
     pub finished: bool,
-    /// Segments that no log names any more: once this commit is durable, their bytes may be deleted.
-    pub dead: Vec<SegmentId>,
+    /// What the log named.
+    pub released: Released,
 }
 
 /// The oldest entries of the queue after one.
@@ -71,7 +68,7 @@ pub async fn reclaim(txn: &mut Txn<'_>, ino: Ino, generation: u64) -> FsResult<S
     }
     let packs = list(packs);
     let full = packs.len() >= STEP_ROWS as usize;
-    let dead = free(txn, &packs).await?;
+    let released = release(txn, named(&packs)?).await?;
     for (key, _) in packs {
         txn.clear(key);
     }
@@ -81,7 +78,7 @@ pub async fn reclaim(txn: &mut Txn<'_>, ino: Ino, generation: u64) -> FsResult<S
         let bytes = usage.lo + xattrs.hi + xattrs.lo;
         finish(txn, ino, generation, Pair { hi: i64::from(core.is_some()), lo: bytes });
     }
-    Ok(Step { finished: !full, dead })
+    Ok(Step { finished: !full, released })
 }
 
 /// Removes an inode of few keys, which most are, in one round and key by key: clears of ranges would stay
@@ -118,7 +115,7 @@ async fn reclaim_small(txn: &mut Txn<'_>, ino: Ino) -> FsResult<Option<Step>> {
             _ => {}
         }
     }
-    let dead = free(txn, &packs).await?;
+    let released = release(txn, named(&packs)?).await?;
     for (key, _) in found {
         if !(planted!(KeptXattrs) && key::xattrs(ino).contains(&key)) {
             txn.clear(key);
@@ -126,50 +123,7 @@ async fn reclaim_small(txn: &mut Txn<'_>, ino: Ino) -> FsResult<Option<Step>> {
     }
     txn.charge(Pair { hi: -counted.hi, lo: -counted.lo });
     txn.clear(key::garbage(ino, WHOLE));
-    Ok(Some(Step { finished: true, dead }))
-}
-
-/// Takes the live bytes of the packs' extents from their segments. A segment that has none left is
-/// forgotten in the same commit, so that no crash leaves its record behind, and returned.
-///
-/// # Errors
-/// Damaged when a segment has fewer live bytes than the extents name: what its counter says of other
-/// references cannot be trusted, and nothing is removed.
-async fn free(txn: &mut Txn<'_>, packs: &[(Key, Value)]) -> FsResult<Vec<SegmentId>> {
-    let freed = named(packs)?;
-    let wants: Vec<_> = freed.keys().map(|id| one(key::live_bytes(*id))).collect();
-    if wants.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut dead = Vec::new();
-    for ((id, bytes), live) in freed.into_iter().zip(txn.read_all(wants).await?) {
-        let live = decode_u64(&value(live).ok_or(FsError::Damaged)?)?;
-        match live.checked_sub(bytes).ok_or(FsError::Damaged)? {
-            0 => {
-                txn.clear(key::segment(id));
-                txn.clear(key::live_bytes(id));
-                dead.push(id);
-            }
-            _ if planted!(KeptLiveBytes) => {}
-            _ => txn.add(key::live_bytes(id), &bytes.wrapping_neg().to_le_bytes()),
-        }
-    }
-    Ok(dead)
-}
-
-/// How many bytes of each segment the packs' extents name.
-fn named(packs: &[(Key, Value)]) -> FsResult<BTreeMap<SegmentId, u64>> {
-    let mut named: BTreeMap<SegmentId, u64> = BTreeMap::new();
-    for (key, pack) in packs {
-        let (_, _, rest) = key::parse_inode(key).ok_or(FsError::Damaged)?;
-        let (_, region) = key::parse_log(rest).ok_or(FsError::Damaged)?;
-        for extent in write_log::decode(region, pack).map_err(|_| FsError::Damaged)? {
-            if let Source::Segment { segment, .. } = extent.source {
-                *named.entry(segment).or_default() += extent.len;
-            }
-        }
-    }
-    Ok(named)
+    Ok(Some(Step { finished: true, released }))
 }
 
 /// `counted`: the inode and the bytes that the volume's counters still hold for it.

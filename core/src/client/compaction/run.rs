@@ -1,0 +1,304 @@
+//! One fold: look at the log, move what is to be moved, commit.
+
+use super::{Client, GIVEN_UP_MAX};
+use crate::client::reclaim::delete_segments;
+use crate::client::tasks::{Done, done};
+use crate::data::extent_map::Source;
+use crate::data::page_io::{page, pages};
+use crate::data::write_log::LogExtent;
+use crate::error::FsError;
+use crate::id::SegmentId;
+use crate::limits::{LOG_BYTES_MAX, SEGMENT_PAYLOAD_MAX};
+use crate::meta::ops::fold::{Folded, Moved, Place, Reason, Survey, fold, survey};
+use crate::meta::txn::{Volume, transact};
+use crate::port::page_store::{PageError, PageReply, PageRequest, SegmentDraft};
+use crate::port::{Point, Severity};
+use crate::task::{Ask, Cx};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::future::Future;
+
+/// Bytes between two pieces that are read along.
+const GAP_MAX: u32 = 64 << 10;
+/// Longest read.
+const READ_MAX: u32 = 1 << 20;
+/// Reads under way at a time.
+const READS: usize = 4;
+
+/// Why a fold came to nothing.
+enum Failure {
+    /// It is not to be, or not now.
+    Quiet,
+    /// Bytes that it has to move cannot be read.
+    Unreadable(SegmentId, PageError),
+    /// Something else.
+    Failed(FsError),
+}
+
+/// What a fold came to.
+enum End {
+    /// There was nothing to make better.
+    Nothing,
+    Failed(Failure),
+    Committed(Box<Survey>, Folded, Point),
+}
+
+impl Client {
+    /// Starts a task of compaction.
+    pub(super) fn spawn_compaction<F>(&mut self, make: impl FnOnce(Cx) -> F) -> Cx
+    where
+        F: Future<Output = Done> + Send + 'static,
+    {
+        let mut own = None;
+        self.spawn_own(|cx| {
+            own = Some(cx.clone());
+            make(cx)
+        });
+        own.expect("a task is made with its context")
+    }
+
+    pub(super) fn fold(&mut self, volume: Arc<Volume>, place: Place, reason: Reason) -> Cx {
+        let session = self.config.session;
+        let first = self.segments + 1;
+        self.segments += self.fold_segments();
+        let max = self.config.compaction.segment_max.min(SEGMENT_PAYLOAD_MAX);
+        self.spawn_compaction(move |cx| async move {
+            let ids = (first..).map(|sequence| SegmentId { session, sequence });
+            let end = fold_region(&cx, &volume, (place, reason), ids, max).await;
+            done(move |client| {
+                client.folded(place, end);
+                client.compaction_turn_over();
+            })
+        })
+    }
+
+    fn folded(&mut self, place: Place, end: End) {
+        let (survey, folded, point) = match end {
+            End::Committed(survey, folded, point) => (survey, folded, point),
+            End::Nothing | End::Failed(Failure::Quiet) => return,
+            End::Failed(Failure::Failed(error)) => return self.compaction_failed(place.ino, error),
+            End::Failed(Failure::Unreadable(segment, error)) => {
+                return self.give_up(place, segment, error);
+            }
+        };
+        self.note(point);
+        let (Folded::Done(released), Point::Commit(commit)) = (folded, point) else { return };
+        let counters = &mut self.compaction.counters;
+        counters.folds += 1;
+        counters.moved += survey.plan.moved_bytes();
+        counters.written += survey.written;
+        counters.trimmed += survey.plan.trimmed;
+        if !released.dead.is_empty() {
+            // Their space comes back once this is durable, and writers may wait for it.
+            self.sync_aged();
+        }
+        self.released(commit.version, released);
+        if let Some(file) = self.inodes.file_mut(place.ino) {
+            file.forget_region(place.region);
+        }
+    }
+
+    fn give_up(&mut self, place: Place, segment: SegmentId, error: PageError) {
+        if self.compaction.given_up.len() < GIVEN_UP_MAX && self.compaction.given_up.insert(place) {
+            let text = format!(
+                "compacting inode {}, region {}: segment {segment}: {error:?}; it stays as it is",
+                place.ino, place.region
+            );
+            self.report(Severity::Error, text);
+        }
+    }
+}
+
+async fn fold_region(
+    cx: &Cx,
+    volume: &Arc<Volume>,
+    (place, reason): (Place, Reason),
+    ids: impl Iterator<Item = SegmentId>,
+    max: u32,
+) -> End {
+    let (surveyed, _) = transact!(cx, volume, |txn| survey(txn, place, reason).await);
+    let survey = match surveyed {
+        Ok(Some(survey)) => survey,
+        Ok(None) => return End::Nothing,
+        Err(error) => return End::Failed(Failure::Failed(error)),
+    };
+    let mut moved = Moved::default();
+    let result = move_all(cx, volume, &survey, ids, max, &mut moved).await;
+    let segments: Vec<SegmentId> = moved.segments.iter().map(|(id, _)| *id).collect();
+    if let Err(failure) = result {
+        // Nothing names them; what cannot be deleted now is found by the next mount.
+        let _ = delete_segments(cx, segments).await;
+        return End::Failed(failure);
+    }
+    let (result, point) = transact!(cx, volume, |txn| fold(txn, place, &survey, &moved).await);
+    match result {
+        Ok(folded) => {
+            if matches!(folded, Folded::Overtaken) {
+                probe!("fold-overtaken");
+                let _ = delete_segments(cx, segments).await;
+            }
+            End::Committed(Box::new(survey), folded, point)
+        }
+        Err(error) => End::Failed(Failure::Failed(error)),
+    }
+}
+
+/// Moves what the plan moves: into new segments, or into the log itself when it is little.
+async fn move_all(
+    cx: &Cx,
+    volume: &Volume,
+    survey: &Survey,
+    mut ids: impl Iterator<Item = SegmentId>,
+    max: u32,
+    moved: &mut Moved,
+) -> Result<(), Failure> {
+    let carried = LOG_BYTES_MAX.min(u64::from(volume.kv.value_bytes_max));
+    if survey.plan.moved_bytes() <= carried {
+        let payload = fetch(cx, &survey.plan.moved).await?;
+        if !payload.is_empty() {
+            probe!("fold-carried");
+        }
+        moved.extents = carry(&survey.plan.moved, payload);
+        return Ok(());
+    }
+    for part in survey.plan.parts(max) {
+        let payload = fetch(cx, &part).await?;
+        let len: u64 = part.iter().map(|extent| extent.len).sum();
+        let len = u32::try_from(len).map_err(|_| Failure::Failed(FsError::Damaged))?;
+        let id = ids.next().ok_or(Failure::Failed(FsError::Damaged))?;
+        leaves_reserve(cx, len).await?;
+        moved.segments.push((id, len));
+        let draft = SegmentDraft { id, payload, len };
+        page(cx, PageRequest::Append(draft)).await.map_err(|error| match error {
+            PageError::NoSpace => Failure::Quiet,
+            error => Failure::Failed(error.into()),
+        })?;
+        place_in(&mut moved.extents, id, &part);
+        probe!("fold-moved");
+        cx.ask(Ask::Pace).await;
+        if cx.interrupted() {
+            return Err(Failure::Quiet);
+        }
+    }
+    Ok(())
+}
+
+async fn leaves_reserve(cx: &Cx, len: u32) -> Result<(), Failure> {
+    crate::client::flush::leaves_reserve(cx, len).await.map_err(|_| Failure::Quiet)
+}
+
+/// Names a segment that holds extents one behind the other.
+fn place_in(extents: &mut Vec<LogExtent>, segment: SegmentId, part: &[LogExtent]) {
+    let mut at = 0;
+    let first = extents.len();
+    for extent in part {
+        match extents[first..].last_mut() {
+            Some(last) if last.offset + last.len == extent.offset => last.len += extent.len,
+            _ => {
+                let source = Source::Segment { segment, offset: at };
+                extents.push(LogExtent { offset: extent.offset, len: extent.len, source });
+            }
+        }
+        at += extent.len as u32;
+    }
+}
+
+/// The same bytes as the log carries them: each run in one piece.
+fn carry(extents: &[LogExtent], payload: Vec<Bytes>) -> Vec<LogExtent> {
+    let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+    for (extent, bytes) in extents.iter().zip(payload) {
+        match runs.last_mut() {
+            Some((offset, run)) if *offset + run.len() as u64 == extent.offset => {
+                run.extend_from_slice(&bytes);
+            }
+            _ => runs.push((extent.offset, bytes.to_vec())),
+        }
+    }
+    let carried = runs.into_iter().map(|(offset, run)| LogExtent {
+        offset,
+        len: run.len() as u64,
+        source: Source::Bytes(Bytes::from(run)),
+    });
+    carried.collect()
+}
+
+/// A read of a segment that serves several extents.
+#[derive(Clone, Copy)]
+struct Fetch {
+    segment: SegmentId,
+    offset: u32,
+    len: u32,
+}
+
+/// The bytes of extents, one handle for each.
+async fn fetch(cx: &Cx, extents: &[LogExtent]) -> Result<Vec<Bytes>, Failure> {
+    let fetches = fetches(extents);
+    let mut found: BTreeMap<(SegmentId, u32), Bytes> = BTreeMap::new();
+    for batch in fetches.chunks(READS) {
+        let requests = batch.iter().map(|f| PageRequest::Read {
+            segment: f.segment,
+            offset: f.offset,
+            len: f.len,
+        });
+        let replies = pages(cx, requests.collect()).await;
+        for (fetch, reply) in batch.iter().zip(replies) {
+            match reply {
+                Ok(PageReply::Data(bytes)) if bytes.len() == fetch.len as usize => {
+                    found.insert((fetch.segment, fetch.offset), bytes);
+                }
+                // It was removed, or folded by somebody else.
+                Err(PageError::Missing | PageError::Unavailable) => return Err(Failure::Quiet),
+                Ok(_) => return Err(Failure::Unreadable(fetch.segment, PageError::Io)),
+                Err(error) => return Err(Failure::Unreadable(fetch.segment, error)),
+            }
+        }
+        cx.ask(Ask::Pace).await;
+        if cx.interrupted() {
+            return Err(Failure::Quiet);
+        }
+    }
+    let bytes = extents.iter().map(|extent| match &extent.source {
+        Source::Bytes(bytes) => Some(bytes.slice(..extent.len as usize)),
+        Source::Segment { segment, offset } => {
+            let (at, read) = found.range((*segment, 0)..=(*segment, *offset)).next_back()?;
+            let from = (offset - at.1) as usize;
+            let to = from.checked_add(extent.len as usize).filter(|to| *to <= read.len())?;
+            Some(read.slice(from..to))
+        }
+    });
+    bytes.collect::<Option<_>>().ok_or(Failure::Failed(FsError::Damaged))
+}
+
+/// As few reads as it takes, in the order of the segments. What lies close together is read in one go; no
+/// extent is cut.
+fn fetches(extents: &[LogExtent]) -> Vec<Fetch> {
+    let mut wanted: Vec<Fetch> = extents
+        .iter()
+        .filter_map(|extent| match extent.source {
+            Source::Segment { segment, offset } => {
+                Some(Fetch { segment, offset, len: extent.len as u32 })
+            }
+            Source::Bytes(_) => None,
+        })
+        .collect();
+    wanted.sort_by_key(|fetch| (fetch.segment, fetch.offset, fetch.len));
+    let mut fetches: Vec<Fetch> = Vec::new();
+    for next in wanted {
+        let end = next.offset + next.len;
+        match fetches.last_mut() {
+            Some(last)
+                if last.segment == next.segment
+                    && next.offset <= (last.offset + last.len).saturating_add(GAP_MAX)
+                    && (end <= last.offset + last.len || end - last.offset <= READ_MAX) =>
+            {
+                last.len = last.len.max(end - last.offset);
+            }
+            _ => fetches.push(next),
+        }
+    }
+    fetches
+}

@@ -1,0 +1,226 @@
+//! Compaction: logs are folded, space comes back, nothing else changes.
+
+mod world;
+
+use vellum_core::client::ClientConfig;
+use vellum_core::data::fold::Policy;
+use vellum_core::id::{Handle, Ino, SessionId};
+use vellum_core::meta::key;
+use vellum_core::port::control::{Answer, Compacted, Control, FileInfo};
+use vellum_core::port::kernel::Operation;
+use vellum_core::port::page_store::PageError;
+use world::World;
+
+type File = (Ino, Handle);
+
+const KIB: usize = 1 << 10;
+const SECOND: u64 = 1_000_000_000;
+
+/// Folds whatever is a quarter garbage, however small.
+fn eager() -> Policy {
+    Policy { space_amplification_percent: 25, min_file_size: 0, ..Policy::default() }
+}
+
+fn world(compaction: Policy) -> World {
+    World::with(ClientConfig { compaction, ..ClientConfig::sole(SessionId(7), 1) })
+}
+
+fn off() -> Policy {
+    Policy { enabled: false, ..Policy::default() }
+}
+
+fn pattern(seed: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|i| ((i * 31 + seed * 97) % 251) as u8).collect()
+}
+
+/// A file of 256 KiB in one segment, and what it holds.
+fn file(w: &mut World, name: &str) -> (File, Vec<u8>) {
+    let f = w.create(Ino::ROOT, name).expect("create");
+    let bytes = pattern(1, 256 * KIB);
+    w.write(f, 0, &bytes).expect("write");
+    w.fsync(f).expect("fsync");
+    (f, bytes)
+}
+
+/// Writes over a part, durably.
+fn overwrite(w: &mut World, f: File, bytes: &mut [u8], at: usize, len: usize, seed: usize) {
+    let part = pattern(seed, len);
+    w.write(f, at as u64, &part).expect("write");
+    w.fsync(f).expect("fsync");
+    bytes[at..at + len].copy_from_slice(&part);
+}
+
+fn info(w: &mut World, ino: Ino) -> FileInfo {
+    match w.control(Control::Info { ino }) {
+        Answer::Info(info) => info,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn compact(w: &mut World, ino: Ino) -> Compacted {
+    match w.control(Control::Compact { ino }) {
+        Answer::Compacted(done) => done,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn folds(w: &mut World) -> u64 {
+    match w.control(Control::Status) {
+        Answer::Status(status) => status.compacted.folds,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn content(w: &mut World, f: File, len: usize) -> Vec<u8> {
+    w.read_at(f, 0, len as u32).expect("read")
+}
+
+fn sound(w: &mut World) {
+    let problems = w.check().problems;
+    assert!(problems.is_empty(), "{problems:?}");
+}
+
+#[test]
+fn segments_that_are_written_over_are_deleted() {
+    let mut w = world(eager());
+    let (f, mut bytes) = file(&mut w, "f");
+    for seed in 2..12 {
+        overwrite(&mut w, f, &mut bytes, 0, 256 * KIB, seed);
+    }
+    assert!(folds(&mut w) > 0);
+    w.wait(2 * SECOND);
+    assert_eq!(w.pages.len(), 1, "one segment holds all that is visible");
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+    sound(&mut w);
+    w.remount();
+    let f = w.open(f.0).expect("open");
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+}
+
+#[test]
+fn nothing_is_folded_when_it_is_switched_off() {
+    let mut w = world(off());
+    let (f, mut bytes) = file(&mut w, "f");
+    for seed in 2..12 {
+        overwrite(&mut w, f, &mut bytes, 0, 256 * KIB, seed);
+    }
+    w.wait(2 * SECOND);
+    assert_eq!((folds(&mut w), w.pages.len()), (0, 11));
+    let done = compact(&mut w, f.0);
+    assert_eq!((done.folds, done.moved, done.trimmed), (1, 0, 10 * 256 * KIB as u64));
+    w.wait(2 * SECOND);
+    assert_eq!(w.pages.len(), 1);
+}
+
+#[test]
+fn scattered_writes_become_one_extent_when_somebody_asks() {
+    let mut w = world(off());
+    let (f, mut bytes) = file(&mut w, "f");
+    for n in 0..8 {
+        overwrite(&mut w, f, &mut bytes, n * 32 * KIB, 20 * KIB, 2 + n);
+    }
+    assert_eq!(info(&mut w, f.0).extents.len(), 16);
+    let done = compact(&mut w, f.0);
+    assert_eq!((done.folds, done.moved), (1, 256 * KIB as u64));
+    let after = info(&mut w, f.0);
+    assert_eq!((after.extents.len(), after.log_entries), (1, 1));
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+    sound(&mut w);
+    assert_eq!(compact(&mut w, f.0).folds, 0, "there is nothing left to do");
+}
+
+#[test]
+fn a_small_log_stays_in_the_log() {
+    let mut w = world(off());
+    let f = w.create(Ino::ROOT, "f").expect("create");
+    let mut bytes = pattern(1, 8 * KIB);
+    w.write(f, 0, &bytes).expect("write");
+    w.fsync(f).expect("fsync");
+    for n in 0..20 {
+        overwrite(&mut w, f, &mut bytes, n * 100, 300, n);
+    }
+    assert_eq!(compact(&mut w, f.0).folds, 1);
+    assert_eq!((w.pages.len(), info(&mut w, f.0).extents.len()), (0, 1));
+    assert_eq!(content(&mut w, f, 8 * KIB), bytes);
+    sound(&mut w);
+}
+
+#[test]
+fn truncated_bytes_give_their_space_back_and_the_erase_goes() {
+    let mut w = world(Policy::default());
+    let f = w.create(Ino::ROOT, "f").expect("create");
+    for part in 0..8 {
+        w.write(f, part * (1 << 20), &pattern(part as usize, 1 << 20)).expect("write");
+    }
+    w.fsync(f).expect("fsync");
+    let before: usize = w.pages.values().map(Vec::len).sum();
+    w.truncate(f.0, 64 * KIB as u64).expect("truncate");
+    w.wait(3 * SECOND);
+    let after: usize = w.pages.values().map(Vec::len).sum();
+    assert!(before >= 8 << 20 && after <= 64 * KIB, "{before} {after}");
+    let erases = key::erases(f.0, 0);
+    let left = w.kv.range(erases.begin.to_vec()..erases.end.to_vec()).count();
+    assert_eq!(left, 0, "nothing lies below the erase");
+    assert_eq!(content(&mut w, f, 128 * KIB), pattern(0, 64 * KIB));
+    w.truncate(f.0, 128 * KIB as u64).expect("grow");
+    let mut bytes = pattern(0, 64 * KIB);
+    bytes.resize(128 * KIB, 0);
+    assert_eq!(content(&mut w, f, 128 * KIB), bytes);
+    sound(&mut w);
+}
+
+#[test]
+fn what_is_left_of_a_mostly_dead_segment_is_moved() {
+    let mut w = world(Policy::default());
+    let (f, mut bytes) = file(&mut w, "f");
+    let set = Operation::Fallocate { ino: f.0, handle: f.1, offset: 0, len: 200 * 1024, mode: 3 };
+    w.ask(set).expect("punch");
+    bytes[..200 * KIB].fill(0);
+    assert_eq!(compact(&mut w, f.0).folds, 1);
+    w.wait(3 * SECOND);
+    let stored: usize = w.pages.values().map(Vec::len).sum();
+    assert_eq!(stored, 56 * KIB);
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+    sound(&mut w);
+}
+
+#[test]
+fn a_copy_keeps_what_a_fold_of_its_source_lets_go() {
+    let mut w = world(off());
+    let (f, mut bytes) = file(&mut w, "f");
+    let shared = bytes.clone();
+    let to = w.create(Ino::ROOT, "copy").expect("create");
+    let copy = Operation::CopyRange {
+        ino: f.0,
+        handle: f.1,
+        offset: 0,
+        to_ino: to.0,
+        to_handle: to.1,
+        to_offset: 0,
+        len: 256 * 1024,
+    };
+    w.ask(copy).expect("copy");
+    overwrite(&mut w, f, &mut bytes, 0, 256 * KIB, 9);
+    assert_eq!(compact(&mut w, f.0).folds, 1);
+    w.wait(3 * SECOND);
+    assert_eq!(w.pages.len(), 2);
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+    assert_eq!(content(&mut w, to, 256 * KIB), shared);
+    sound(&mut w);
+}
+
+#[test]
+fn a_region_that_cannot_be_read_stays_as_it_is_and_is_reported_once() {
+    let mut w = world(off());
+    let (f, mut bytes) = file(&mut w, "f");
+    for n in 0..8 {
+        overwrite(&mut w, f, &mut bytes, n * 32 * KIB, 20 * KIB, 2 + n);
+    }
+    let bad = *w.pages.keys().next().expect("a segment");
+    w.page_errors.insert(bad, PageError::Corrupt { offset: 0 });
+    let before = w.kv.clone();
+    assert_eq!(compact(&mut w, f.0).folds, 0);
+    assert_eq!(compact(&mut w, f.0).folds, 0);
+    let reports = w.reports.iter().filter(|text| text.contains("it stays as it is")).count();
+    assert_eq!((reports, w.kv == before), (1, true), "{:?}", w.reports);
+}
