@@ -272,6 +272,9 @@ impl Judge {
                 claim.seen |= holds(&mirror, claim, mercy);
                 claim.seen != ALL && range(claim).1 > state
             });
+            if active.is_empty() && next == claims.len() {
+                return;
+            }
             if let Some(change) = changes.get(state) {
                 redo(&mut mirror, change, state);
             }

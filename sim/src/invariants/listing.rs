@@ -60,8 +60,10 @@ pub(crate) fn check(
         }
     }
     let state_at = |place: Place| places.partition_point(|p| *p <= place);
+    let until = complete.iter().filter_map(|listing| listing.until).max();
+    let Some(last) = until.map(state_at) else { return Ok(()) };
     let mut mirror = start;
-    for state in 0..=changes.len() {
+    for state in 0..=changes.len().min(last) {
         for listing in &mut complete {
             let until = listing.until.expect("only complete ones");
             if state < state_at(listing.from) || state > state_at(until) {
