@@ -128,7 +128,13 @@ pub(crate) fn holds(mirror: &Mirror, claim: &Claim<'_>, mercy: Mercy) -> u8 {
     let Some(ino) = claim.shed else { return is_true(mirror, claim, mercy) };
     let mut shed = mirror.clone();
     shed.shed(ino);
-    is_true(mirror, claim, mercy) | is_true(&shed, claim, mercy)
+    let seen = is_true(mirror, claim, mercy) | is_true(&shed, claim, mercy);
+    if seen == ALL {
+        return seen;
+    }
+    // Taken when the mode was another one, for which a set-group-id bit goes.
+    shed.shed_all(ino);
+    seen | is_true(&shed, claim, mercy)
 }
 
 fn is_true(mirror: &Mirror, claim: &Claim<'_>, mercy: Mercy) -> u8 {

@@ -307,6 +307,7 @@ impl Run {
 
     /// Unmounts and mounts again: nothing is lost and nothing is left.
     fn leave(&mut self) -> Outcome<()> {
+        self.world.damage.check()?;
         self.unmount()?;
         // What crashes left behind goes with the next mount, and what this one could not remove.
         self.world.crash_stores();

@@ -27,6 +27,7 @@ use crate::callers::Callers;
 use crate::dice::{Dice, Stream};
 use crate::faults::{Fault, Options, Store};
 use crate::history::{CommitOrder, Epoch, Place};
+use crate::invariants::damage::Damage;
 use crate::link::{KvFate, Link};
 use crate::store::Stores;
 use crate::times::Span;
@@ -103,6 +104,8 @@ pub struct World {
     pub armed: bool,
     /// The process was killed.
     pub crashed: bool,
+    /// What could not be read, and what was said of it.
+    pub damage: Damage,
     /// The machine said that it leaves something to reclaim to the next mount.
     pub left_garbage: bool,
     /// The kernel dropped the connection.
@@ -203,6 +206,7 @@ impl World {
             verbose: false,
             armed: false,
             crashed: false,
+            damage: Damage::default(),
             left_garbage: false,
             aborting: false,
             aborted: BTreeSet::new(),

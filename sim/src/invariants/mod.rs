@@ -6,6 +6,7 @@
 
 pub mod change_time;
 pub(crate) mod contents;
+pub mod damage;
 pub(crate) mod durable;
 pub mod limits;
 pub(crate) mod listing;

@@ -176,6 +176,7 @@ impl World {
             Effect::Notify(_) => Ok(()),
             Effect::Report(report) => {
                 self.say(|| format!("report: {}", report.text));
+                self.damage.report(&report.text);
                 self.left_garbage |= report.text.contains("the next mount tries again");
                 if report.severity >= Severity::Warning && self.reports.len() < 50 {
                     self.reports.push(format!("{:?}: {}", report.severity, report.text));
@@ -205,6 +206,9 @@ impl World {
         self.last_answer = self.time;
         self.say(|| format!("{id:?} = {} at {point:?}", brief(&reply)));
         self.probe(&op, &reply);
+        if let (Operation::Read { ino, .. }, Some(5)) = (&op, errno(&reply)) {
+            self.damage.refuse(*ino);
+        }
         if self.options.limit != Limit::default() && errno(&reply) == Some(28) {
             self.link.counts[Fault::VolumeFull as usize] += 1;
         }
