@@ -104,6 +104,14 @@ fn cut_or_padded_records_are_damaged() {
 }
 
 #[test]
+fn a_time_with_more_nanoseconds_than_a_second_has_is_damaged() {
+    let mut bytes = encode_time(WallTime::new(7, 999_999_999));
+    assert_eq!(decode_time(&bytes), Ok(WallTime::new(7, 999_999_999)));
+    bytes[..4].copy_from_slice(&1_000_000_000u32.to_le_bytes());
+    assert_eq!(decode_time(&bytes), Err(FsError::Damaged));
+}
+
+#[test]
 fn times_order_as_their_bytes_do_little_endian() {
     let times = [
         WallTime::new(i64::MIN, 0),

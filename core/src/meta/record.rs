@@ -225,13 +225,13 @@ pub fn encode_time(time: WallTime) -> [u8; 12] {
     out
 }
 
-/// The inverse of [`encode_time`].
+/// The inverse of [`encode_time`]. A second has no more than its nanoseconds: each time has one form.
 pub fn decode_time(value: &[u8]) -> FsResult<WallTime> {
     let mut r = Reader(value);
     let nanos = r.u32()?;
     let secs = (r.u64()? ^ (1 << 63)) as i64;
     r.end()?;
-    Ok(WallTime::new(secs, nanos))
+    (nanos < 1_000_000_000).then_some(WallTime { secs, nanos }).ok_or(FsError::Damaged)
 }
 
 /// A pair of counters in one little-endian i128, so that one ADD changes both.

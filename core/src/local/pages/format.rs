@@ -181,6 +181,15 @@ impl FileMark {
         FileMark { number, end: 0, holes: Vec::new() }
     }
 
+    /// Whether a file can be so: a start walks up to its end, page by page. A damaged footer counts into the
+    /// length, so the bound is not that of a sound file.
+    fn is_plausible(&self) -> bool {
+        let fits = |(offset, len): &(u64, u64)| {
+            offset.checked_add(*len).is_some_and(|end| *len > 0 && end <= self.end)
+        };
+        self.end <= 2 * FILE_BYTES_MAX && self.holes.iter().all(fits)
+    }
+
     /// Whether the file was removed; a crash may have brought it back.
     pub(super) fn is_removed(&self) -> bool {
         self.end == 0
@@ -209,7 +218,7 @@ impl Mark {
         out.into()
     }
 
-    /// The inverse of [`Mark::encode`]; `None` for anything else.
+    /// The inverse of [`Mark::encode`]; `None` for anything else, also for what no page files can be.
     pub fn decode(bytes: &[u8]) -> Option<Mark> {
         let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
         if xxh3_64(body).to_le_bytes() != *sum {
@@ -225,6 +234,9 @@ impl Mark {
             let mut file = FileMark { number, end, holes: Vec::new() };
             for _ in 0..take_u32(&mut input)? {
                 file.holes.push((take_u64(&mut input)?, take_u64(&mut input)?));
+            }
+            if !file.is_plausible() {
+                return None;
             }
             mark.files.push(file);
         }

@@ -2,7 +2,7 @@
 
 extern crate std;
 
-use super::format::{FIRST_RECORD, PAGE, Record, decode_footer, encode_footer};
+use super::format::{FIRST_RECORD, FileMark, PAGE, Record, decode_footer, encode_footer};
 use super::state::Room;
 use super::*;
 use crate::data::segment::{encode_head, padding};
@@ -202,6 +202,24 @@ fn draft(sequence: u64, len: usize) -> SegmentDraft {
 
 fn payload(draft: &SegmentDraft) -> Vec<u8> {
     draft.payload.concat()
+}
+
+#[test]
+fn a_mark_beyond_every_file_is_none() {
+    let mark = |end, holes: &[(u64, u64)]| {
+        let file = FileMark { number: 3, end, holes: holes.to_vec() };
+        Mark { next_file: 4, files: vec![file] }
+    };
+    let sound = mark(FIRST_RECORD + 4 * PAGE, &[(FIRST_RECORD, PAGE), (FIRST_RECORD + PAGE, PAGE)]);
+    assert_eq!(Mark::decode(&sound.encode()), Some(sound));
+    for wrong in [
+        mark(u64::MAX, &[]),
+        mark(FIRST_RECORD, &[(u64::MAX - 1, PAGE)]),
+        mark(FIRST_RECORD + PAGE, &[(FIRST_RECORD, 2 * PAGE)]),
+        mark(FIRST_RECORD + PAGE, &[(FIRST_RECORD, 0)]),
+    ] {
+        assert_eq!(Mark::decode(&wrong.encode()), None);
+    }
 }
 
 #[test]
