@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+pub fn parse_size(text: &str) -> Result<u64, String> {
     let bad =
         || format!("`{text}` is no size; write a number with K, M, G, T, KiB, MB or the like");
     let (number, unit) = split(text).ok_or_else(bad)?;
@@ -31,7 +31,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is no duration; write a number with ms, s, m, h or d");
     let (number, unit) = split(text).ok_or_else(bad)?;
     let nanos: u64 = match unit {
@@ -61,12 +61,12 @@ fn whole(number: &str, scale: u64) -> Option<u64> {
     }
     let integer: u64 = if integer.is_empty() { 0 } else { integer.parse().ok()? };
     let mut result = integer.checked_mul(scale)?;
-    if !fraction.is_empty() {
-        let digits = fraction.get(..9).unwrap_or(fraction);
-        let part = u128::from(digits.parse::<u64>().ok()?) * u128::from(scale);
-        let part = part / 10u128.pow(digits.len() as u32);
-        result = result.checked_add(u64::try_from(part).ok()?)?;
-    }
+    // Digit by digit from the last one on: cutting each step cuts the whole once.
+    let part = fraction
+        .bytes()
+        .rev()
+        .fold(0, |rest, digit| (u128::from(digit - b'0') * u128::from(scale) + rest) / 10);
+    result = result.checked_add(u64::try_from(part).ok()?)?;
     Some(result)
 }
 
@@ -89,6 +89,9 @@ mod tests {
             ("2 MiB", 2 << 20),
             ("16TB", 16_000_000_000_000),
             (".5G", 1 << 29),
+            // A fraction counts to its last digit.
+            ("0.0000000001E", 115_292_150),
+            ("0.99999999999999999999G", (1 << 30) - 1),
         ];
         for (text, bytes) in good {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
