@@ -32,6 +32,9 @@ pub struct OpenFlags {
 
 /// One system call on absolute paths or on an open file. Open files are named by small slots; opening
 /// into a slot that is taken closes it first.
+///
+/// A call that names one existing node takes `@3` for a path, too: the file that is open in slot 3, with a
+/// name or without, as `/proc/self/fd` leads to it. So `chmod` is also `fchmod`, and the like.
 #[derive(Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each variant is the system call of its name with its arguments")]
 pub enum Op {
@@ -117,10 +120,11 @@ pub enum Op {
         to: Vec<u8>,
         flags: RenameFlags,
     },
-    /// Does not follow a link in `from`.
+    /// `follow` is `AT_SYMLINK_FOLLOW`, for a link in `from`.
     Link {
         from: Vec<u8>,
         to: Vec<u8>,
+        follow: bool,
     },
     Symlink {
         target: Vec<u8>,
@@ -148,6 +152,10 @@ pub enum Op {
     Truncate {
         path: Vec<u8>,
         size: u64,
+    },
+    /// Tells the longest name.
+    Statfs {
+        path: Vec<u8>,
     },
     Stat {
         path: Vec<u8>,
@@ -303,8 +311,8 @@ impl Op {
                 ("to", to),
                 format_args!(", flags: {flags:?}"),
             ),
-            Self::Link { from, to } => {
-                fields.pair("Link", ("from", from), ("to", to), format_args!(""))
+            Self::Link { from, to, follow } => {
+                fields.pair("Link", ("from", from), ("to", to), format_args!(", follow: {follow}"))
             }
             Self::Symlink { target, path } => {
                 fields.pair("Symlink", ("target", target), ("path", path), format_args!(""))
@@ -324,6 +332,7 @@ impl Op {
             Self::Truncate { path, size } => {
                 fields.all("Truncate", path, format_args!("size: {size}"))
             }
+            Self::Statfs { path } => fields.path("Statfs", path),
             Self::Stat { path } => fields.path("Stat", path),
             Self::Lstat { path } => fields.path("Lstat", path),
             Self::Readdir { path } => fields.path("Readdir", path),

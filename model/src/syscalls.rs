@@ -65,6 +65,17 @@ impl Syscalls {
         self.files.get(&slot).map(|file| file.node)
     }
 
+    /// The node that a call on `path` is about, `@3` being the file in slot 3. Touches no access times.
+    ///
+    /// # Errors
+    /// As resolving the path.
+    pub fn node_at(&self, path: &[u8], follow: bool) -> Result<NodeId> {
+        if let Some(slot) = slot_of(path) {
+            return self.open_node(slot).ok_or(Error::NotFound);
+        }
+        self.fs.resolve(path, following(follow), &mut Vec::new())?.node
+    }
+
     fn run(&mut self, op: &Op, now: Time) -> Result<Outcome> {
         match op {
             Op::Open { slot, path, flags, perm } => self.open(*slot, path, *flags, *perm, now),
@@ -250,6 +261,10 @@ impl Syscalls {
         if let Some(error) = malformed(op) {
             return Err(error);
         }
+        if let Op::LinkSlot { slot, .. } = op {
+            // Without the file there is nothing to resolve a path for.
+            self.file(*slot)?;
+        }
         self.follow_parents(op, now)?;
         let plan = self.plan(op).expect("a change of names")?;
         if let Some(error) = plan.first {
@@ -287,6 +302,7 @@ impl Syscalls {
         let (path, follow) = target_of(op);
         let node = self.resolve_existing(path, follow, now)?;
         match op {
+            Op::Statfs { .. } => return Ok(Outcome::Count(self.fs.limits().name_max as u64)),
             Op::Stat { .. } | Op::Lstat { .. } => return Ok(Outcome::Attr(self.fs.getattr(node)?)),
             Op::Readlink { .. } => {
                 let target = self.fs.readlink(node)?;
@@ -363,7 +379,7 @@ impl Syscalls {
                 };
                 Ok(Plan::new(&self.fs, &Call::Rmdir { parent: place.dir, name }))
             }),
-            Op::Link { from, to } => self.plan_link(from, to),
+            Op::Link { from, to, follow } => self.plan_link(from, to, *follow),
             Op::LinkSlot { slot, to } => self.file(*slot).and_then(|file| {
                 self.plan_at(to, |place| {
                     let (node, parent, name) = (file.node, place.dir, free_name(place)?);
@@ -379,8 +395,8 @@ impl Syscalls {
         then(&self.fs.resolve(path, Follow::Never, &mut Vec::new())?)
     }
 
-    fn plan_link(&self, from: &[u8], to: &[u8]) -> Result<Plan> {
-        let source = self.fs.resolve(from, Follow::BeforeSlash, &mut Vec::new())?;
+    fn plan_link(&self, from: &[u8], to: &[u8], follow: bool) -> Result<Plan> {
+        let source = self.fs.resolve(from, following(follow), &mut Vec::new())?;
         let node = source.node?;
         if source.wants_dir && !self.fs.is_dir(node) {
             return Err(Error::NotDir);
@@ -418,7 +434,9 @@ impl Syscalls {
         let mut followed = Vec::new();
         let paths: [Option<(&[u8], Follow)>; 2] = match op {
             Op::Rename { from, to, .. } => [Some((from, Follow::Never)), Some((to, Follow::Never))],
-            Op::Link { from, to } => [Some((from, Follow::BeforeSlash)), Some((to, Follow::Never))],
+            Op::Link { from, to, follow } => {
+                [Some((from, following(*follow))), Some((to, Follow::Never))]
+            }
             Op::Mkdir { path, .. }
             | Op::Mknod { path, .. }
             | Op::Rmdir { path }
@@ -443,8 +461,10 @@ impl Syscalls {
     }
 
     fn resolve_existing(&mut self, path: &[u8], follow: bool, now: Time) -> Result<NodeId> {
-        let follow = if follow { Follow::Always } else { Follow::BeforeSlash };
-        let place = self.resolve(path, follow, now)?;
+        if let Some(slot) = slot_of(path) {
+            return self.open_node(slot).ok_or(Error::NotFound);
+        }
+        let place = self.resolve(path, following(follow), now)?;
         let node = place.node?;
         if place.wants_dir && !self.fs.is_dir(node) {
             return Err(Error::NotDir);
@@ -512,6 +532,18 @@ impl From<&Call<'_>> for Change {
     }
 }
 
+/// The slot that `@3` names.
+fn slot_of(path: &[u8]) -> Option<u8> {
+    match path {
+        [b'@', digit @ b'0'..=b'9'] => Some(digit - b'0'),
+        _ => None,
+    }
+}
+
+fn following(follow: bool) -> Follow {
+    if follow { Follow::Always } else { Follow::BeforeSlash }
+}
+
 /// What Linux refuses before it looks at any path.
 fn malformed(op: &Op) -> Option<Error> {
     match op {
@@ -546,6 +578,7 @@ fn free_name(place: &Place) -> Result<&[u8]> {
 fn target_of(op: &Op) -> (&[u8], bool) {
     match op {
         Op::Stat { path }
+        | Op::Statfs { path }
         | Op::Readdir { path }
         | Op::Chmod { path, .. }
         | Op::Truncate { path, .. } => (path, true),

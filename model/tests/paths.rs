@@ -148,3 +148,26 @@ fn the_same_calls_give_the_same_tree_and_a_clone_is_independent() {
     assert_eq!(kept.fs.tree(), two.calls.fs.tree());
     assert_ne!(one.calls.fs.tree(), two.calls.fs.tree());
 }
+
+#[test]
+fn a_link_of_a_closed_slot_touches_no_link_on_the_way() {
+    let mut process = Process::new();
+    process.mkdir("/d");
+    process.symlink("d", "/s");
+    let linked = process.run(Op::LinkSlot { slot: 3, to: "/s/name".into() });
+    assert_eq!(linked, Outcome::Failed(Error::BadHandle));
+    let Outcome::Attr(link) = process.run(Op::Lstat { path: "/s".into() }) else { panic!() };
+    assert_eq!(link.atime, link.mtime, "nobody followed it");
+}
+
+#[test]
+fn a_slot_stands_for_its_file_with_a_name_or_without() {
+    let mut process = Process::new();
+    assert_eq!(process.open(3, "/f", CREATE), Outcome::Done);
+    process.done(Op::Unlink { path: "/f".into() });
+    process.done(Op::Chmod { path: "@3".into(), perm: 0o600 });
+    let Outcome::Attr(attr) = process.run(Op::Stat { path: "@3".into() }) else { panic!() };
+    assert_eq!((attr.perm, attr.nlink), (0o600, 0));
+    process.done(Op::Close { slot: 3 });
+    assert_eq!(process.run(Op::Stat { path: "@3".into() }), Outcome::Failed(Error::NotFound));
+}

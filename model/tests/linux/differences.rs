@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vellum_model::{Allocate, Error, Follow, Op, Result, Syscalls};
+use vellum_model::{Allocate, Error, Op, Result, Syscalls};
 
 /// The filesystems whose differences are known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,9 +62,7 @@ fn lacks(model: &Syscalls, path: &[u8], name: &[u8], follow: bool) -> bool {
 }
 
 fn xattr(model: &Syscalls, path: &[u8], name: &[u8], follow: bool) -> Result<Vec<u8>> {
-    let follow = if follow { Follow::Always } else { Follow::BeforeSlash };
-    let place = model.fs.resolve(path, follow, &mut Vec::new());
-    model.fs.getxattr(place?.node?, name)
+    model.fs.getxattr(model.node_at(path, follow)?, name)
 }
 
 impl Flavor {

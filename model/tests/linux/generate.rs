@@ -79,7 +79,11 @@ impl Generator {
         let perm = self.pick(&MODES);
         match self.below(10) {
             0..4 => Op::Mkdir { path, perm },
-            4 => Op::Link { from: self.path_of(Kind::File), to: path },
+            4 => {
+                let follow = self.chance(40);
+                let kind = if follow { Kind::Symlink } else { Kind::File };
+                Op::Link { from: self.path_of(kind), to: path, follow }
+            }
             5 => Op::LinkSlot { slot: self.slot(), to: path },
             6..8 => Op::Symlink { target: self.link_target(), path },
             8 => Op::Mknod { path, kind: Kind::File, perm, rdev: 0 },
@@ -167,8 +171,7 @@ impl Generator {
     }
 
     fn op_on_attributes(&mut self) -> Op {
-        let path = self.path();
-        let follow = self.chance(60);
+        let (path, follow) = self.target();
         match self.below(10) {
             0..3 => Op::Chmod { path, perm: self.pick(&MODES) },
             3..6 => {
@@ -184,7 +187,7 @@ impl Generator {
     }
 
     fn op_on_xattrs(&mut self) -> Op {
-        let (path, follow) = (self.path(), self.chance(60));
+        let (path, follow) = self.target();
         let name = self.pick(&[
             "user.x",
             "user.y",
@@ -256,11 +259,20 @@ impl Generator {
     }
 
     fn op_that_reads(&mut self) -> Op {
-        match self.below(6) {
-            0 => Op::Stat { path: self.path() },
+        match self.below(7) {
+            6 => Op::Statfs { path: self.target().0 },
+            0 => Op::Stat { path: self.target().0 },
             1 => Op::Lstat { path: self.path() },
             2 => Op::Readlink { path: self.path_of(Kind::Symlink) },
             _ => Op::Readdir { path: self.path_of(Kind::Dir) },
+        }
+    }
+
+    /// A path, or an open file, and whether to follow a link there.
+    fn target(&mut self) -> (Vec<u8>, bool) {
+        match self.chance(25) {
+            true => (vec![b'@', b'0' + self.slot()], true),
+            false => (self.path(), self.chance(60)),
         }
     }
 

@@ -128,8 +128,9 @@ impl Real {
                 };
                 rustix::fs::renameat_with(CWD, self.path(from), CWD, self.path(to), flags)?;
             }
-            Op::Link { from, to } => {
-                rustix::fs::linkat(CWD, self.path(from), CWD, self.path(to), AtFlags::empty())?;
+            Op::Link { from, to, follow } => {
+                let flags = if *follow { AtFlags::SYMLINK_FOLLOW } else { AtFlags::empty() };
+                rustix::fs::linkat(CWD, self.path(from), CWD, self.path(to), flags)?;
             }
             Op::Symlink { target, path } => {
                 rustix::fs::symlink(target.as_slice(), self.path(path))?
@@ -163,6 +164,10 @@ impl Real {
                 let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 let file = rustix::fs::open(self.path(path), flags, Mode::empty())?;
                 rustix::fs::ftruncate(file, *size)?;
+            }
+            Op::Statfs { path } => {
+                let stat = rustix::fs::statfs(self.path(path))?;
+                return Ok(Outcome::Count(stat.f_namelen as u64));
             }
             Op::Stat { path } => {
                 return Ok(Outcome::Attr(attr(&rustix::fs::stat(self.path(path))?)));
@@ -297,10 +302,15 @@ impl Real {
         }
     }
 
-    /// The base directory and the path behind it. An empty path stays empty.
+    /// The base directory and the path behind it. An empty path stays empty, `@3` is the file in slot 3.
     fn path(&self, path: &[u8]) -> PathBuf {
-        if path.is_empty() {
-            return PathBuf::new();
+        match path {
+            [] => return PathBuf::new(),
+            [b'@', digit] => {
+                let file = self.files.get(&(digit - b'0')).map_or(-1, |file| file.as_raw_fd());
+                return format!("/proc/self/fd/{file}").into();
+            }
+            _ => {}
         }
         let mut full = self.base.clone().into_os_string();
         full.push(OsStr::from_bytes(path));
