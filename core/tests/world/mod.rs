@@ -108,6 +108,11 @@ impl World {
         self.remount_with(|_| ());
     }
 
+    /// The machine is gone, and a new one comes: the stores of this world lose nothing.
+    pub(crate) fn crash(&mut self) {
+        self.remount();
+    }
+
     /// The same volume under a new machine with another configuration.
     pub(crate) fn remount_with(&mut self, edit: impl FnOnce(&mut ClientConfig)) {
         let mut config = self.client.config().clone();
