@@ -66,7 +66,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => d().prop_map(|file| Op::Fsync { file }),
         1 => Just(Op::Wait),
         1 => Just(Op::Remount),
-        1 => Just(Op::Crash),
+        1 => any::<bool>().prop_map(|fsync| Op::Crash { fsync }),
     ]
 }
 
@@ -80,6 +80,7 @@ proptest! {
             pair.apply(op);
             pair.compare(op);
         }
+        pair.compare_contents();
         // Counters and live bytes, too.
         let problems = pair.world.check().problems;
         assert!(problems.is_empty(), "{problems:?}");

@@ -10,7 +10,7 @@ use vellum_core::port::control::Limit;
 
 /// What `-o` may say. `None` leaves the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Options {
+pub struct Options {
     pub(super) read_only: bool,
     pub(super) noatime: bool,
     pub(super) allow_other: Option<bool>,
@@ -56,7 +56,7 @@ impl Default for Options {
 
 impl Options {
     /// For looking only.
-    pub(super) fn read_only() -> Options {
+    pub fn read_only() -> Options {
         Options { read_only: true, ..Options::default() }
     }
 
@@ -64,7 +64,7 @@ impl Options {
     ///
     /// # Errors
     /// Names the option; exit code 2.
-    pub(super) fn parse(lists: &[String]) -> Result<Options, Failure> {
+    pub fn parse(lists: &[String]) -> Result<Options, Failure> {
         let mut options = Options::default();
         for item in lists.iter().flat_map(|list| split(list)) {
             if !item.is_empty() {
@@ -150,7 +150,7 @@ impl Options {
     }
 
     /// Writes what was said over the defaults.
-    pub(super) fn apply(&self, config: &mut ClientConfig) {
+    pub fn apply(&self, config: &mut ClientConfig) {
         fn over<T: Copy>(target: &mut T, value: Option<T>) {
             if let Some(value) = value {
                 *target = value;

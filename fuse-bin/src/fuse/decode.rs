@@ -24,23 +24,25 @@ const COPY_32_MAX: u64 = (1 << 32) - 4096;
 
 /// What was agreed on at INIT and changes how requests look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Dialect {
+pub struct Dialect {
     /// FUSE_SETXATTR_EXT: SETXATTR has its long form.
-    pub(super) setxattr_ext: bool,
+    pub setxattr_ext: bool,
 }
 
 /// What every request begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub struct Header {
     /// Names the request in its answer.
-    pub(super) unique: u64,
-    pub(super) opcode: u32,
-    pub(super) caller: Caller,
+    pub unique: u64,
+    /// What is asked for.
+    pub opcode: u32,
+    /// Who asks.
+    pub caller: Caller,
 }
 
 /// A request by what must be done with it.
 #[derive(Debug)]
-pub(super) enum Decoded {
+pub enum Decoded {
     /// For the machine, which answers in this shape.
     Ask(Operation, Shape),
     /// For the machine: a write whose bytes are still in the frame.
@@ -48,7 +50,10 @@ pub(super) enum Decoded {
     /// For the machine, without an answer.
     Tell(Operation),
     /// The caller of this request got a signal.
-    Interrupt { target: u64 },
+    Interrupt {
+        /// The id of that request.
+        target: u64,
+    },
     /// Everything that was acknowledged must become durable.
     SyncFs,
     /// The first request.
@@ -61,28 +66,35 @@ pub(super) enum Decoded {
 
 /// FUSE_WRITE.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Write {
-    pub(super) ino: Ino,
-    pub(super) handle: Handle,
-    pub(super) offset: u64,
-    pub(super) flags: WriteFlags,
+pub struct Write {
+    /// Which file.
+    pub ino: Ino,
+    /// Through which open.
+    pub handle: Handle,
+    /// First byte in the file; of an append without meaning.
+    pub offset: u64,
+    /// How.
+    pub flags: WriteFlags,
     /// Where in the frame the bytes are.
-    pub(super) data: Range<usize>,
+    pub data: Range<usize>,
 }
 
 /// What the kernel offers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Init {
-    pub(super) major: u32,
-    pub(super) minor: u32,
-    pub(super) max_readahead: u32,
+pub struct Init {
+    /// Major version of its protocol.
+    pub major: u32,
+    /// Minor version.
+    pub minor: u32,
+    /// Most bytes it reads ahead.
+    pub max_readahead: u32,
     /// `flags` and `flags2`.
-    pub(super) flags: u64,
+    pub flags: u64,
 }
 
 /// How the answer to a request looks on the wire, and what must be undone if it is not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub enum Shape {
     /// A header.
     Empty,
     /// A header, of an operation that must not be answered ENOSYS: the kernel would take that for
@@ -105,32 +117,41 @@ pub(super) enum Shape {
     /// fuse_write_out.
     Written,
     /// fuse_copy_file_range_out, or fuse_write_out if not `wide`.
-    Copied { wide: bool },
+    Copied {
+        /// A length of 64 bits.
+        wide: bool,
+    },
     /// fuse_lseek_out.
     Offset,
     /// fuse_getxattr_out or bytes.
     Value,
     /// fuse_dirent or fuse_direntplus, in at most so many bytes.
-    Entries { room: u32, plus: bool },
+    Entries {
+        /// Bytes.
+        room: u32,
+        /// With attributes.
+        plus: bool,
+    },
     /// fuse_statfs_out.
     StatFs,
 }
 
 /// A frame that no kernel sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed {
+pub struct Malformed {
     /// Whom to answer EIO; `None` for what expects no answer or has no readable header.
-    pub(super) unique: Option<u64>,
-    pub(super) opcode: u32,
+    pub unique: Option<u64>,
+    /// What it asked for; 0 without a header.
+    pub opcode: u32,
     /// What is wrong with it.
-    pub(super) what: &'static str,
+    pub what: &'static str,
 }
 
 /// Takes one frame apart.
 ///
 /// # Errors
 /// See [`Malformed`].
-pub(super) fn decode(frame: &[u8], dialect: Dialect) -> Result<(Header, Decoded), Malformed> {
+pub fn decode(frame: &[u8], dialect: Dialect) -> Result<(Header, Decoded), Malformed> {
     let Ok((raw, _)) = abi::InHeader::read_from_prefix(frame) else {
         return Err(Malformed { unique: None, opcode: 0, what: "no header" });
     };

@@ -18,7 +18,7 @@
 mod abi;
 mod attach;
 mod buffer;
-mod decode;
+pub mod decode;
 mod device;
 mod encode;
 mod init;

@@ -138,8 +138,11 @@ pub(crate) enum Op {
     },
     Wait,
     Remount,
-    /// Everything is made durable, then the machine is gone without a word.
-    Crash,
+    /// Everything is made durable, by a sync or by an fsync of each file; then the machine is gone without
+    /// a word.
+    Crash {
+        fsync: bool,
+    },
 }
 
 /// Both worlds, and how the nodes of one are called in the other.
@@ -229,7 +232,7 @@ impl Pair {
             Op::List { dir, room } => self.list(*dir, u32::from(*room)),
             Op::Open { .. } | Op::Close { .. } | Op::Fsync { .. } => self.hold(op),
             Op::Wait => self.world.wait(2_500_000_000),
-            Op::Remount | Op::Crash => self.start_anew(op),
+            Op::Remount | Op::Crash { .. } => self.start_anew(op),
             Op::Write { .. } | Op::Read { .. } => self.transfer(op),
             Op::Allocate { .. } | Op::Copy { .. } | Op::Seek { .. } => self.space(op),
             Op::Truncate { .. } | Op::Times { .. } | Op::Chmod { .. } | Op::Chown { .. } => {
@@ -470,7 +473,7 @@ impl Pair {
             assert!(matches!(self.world.control(Control::Unmount), Answer::Unmounted));
             self.world.remount();
         } else {
-            assert!(matches!(self.world.control(Control::Sync), Answer::Synced));
+            self.make_durable(matches!(op, Op::Crash { fsync: true }));
             self.world.crash();
         }
         for (ino, _) in open {
@@ -480,6 +483,42 @@ impl Pair {
         let gone = |node: &NodeId| self.model.getattr(*node).is_ok_and(|a| a.nlink == 0);
         self.nodes.retain(|_, node| !gone(node));
         self.look_up_all(Ino::ROOT, NodeId::ROOT);
+    }
+
+    fn make_durable(&mut self, fsync: bool) {
+        let files = self.files_with_a_name();
+        if !fsync || files.is_empty() {
+            return assert!(matches!(self.world.control(Control::Sync), Answer::Synced));
+        }
+        for (ino, _) in files {
+            let file = self.world.open(ino).expect("open");
+            self.world.fsync(file).expect("fsync");
+            self.world.close(file).expect("close");
+        }
+    }
+
+    fn files_with_a_name(&self) -> Vec<(Ino, NodeId)> {
+        let named = |node: NodeId| self.model.getattr(node).is_ok_and(|a| a.nlink > 0);
+        self.of_kind(|k| k == Kind::File).into_iter().filter(|(_, node)| named(*node)).collect()
+    }
+
+    /// The content of every file, where something changes in how it is stored.
+    pub(crate) fn compare_contents(&mut self) {
+        for (ino, node) in self.files_with_a_name() {
+            let file = self.world.open(ino).expect("open");
+            for border in [0u64, 4096, 8192, 16 << 10, 64 << 10, 4 << 20, 64 << 20] {
+                let (at, len) = (border.saturating_sub(400), 2000);
+                let got = self.world.read_at(file, at, len).expect("read");
+                let want = self.model.read(node, at, len as usize).expect("a file");
+                assert!(
+                    got == want,
+                    "{ino} at {at}: {} bytes, the model {}",
+                    got.len(),
+                    want.len()
+                );
+            }
+            self.world.close(file).expect("close");
+        }
     }
 
     /// The kernel knows only what it looked up since the mount.
