@@ -37,6 +37,8 @@ pub struct Callers {
 #[derive(Debug)]
 struct Task {
     ops: VecDeque<Operation>,
+    /// What it asks instead of those.
+    command: Option<Control>,
     listing: Option<(Ino, u32, bool)>,
     lookups: u32,
     /// The lookup under way that is not one of `ops`.
@@ -56,6 +58,8 @@ pub enum Part {
     Requests(Vec<Operation>),
     /// A listing with attributes.
     List(Ino),
+    /// Something that the host asks.
+    Command(Control),
 }
 
 impl Task {
@@ -63,6 +67,7 @@ impl Task {
         let locks = Vec::new();
         Task {
             ops,
+            command: None,
             listing: None,
             lookups: 0,
             looking: false,
@@ -119,8 +124,13 @@ impl Callers {
     /// Each caller does its part of a script and nothing else.
     pub fn perform(world: &mut World, parts: Vec<Part>) {
         for (caller, part) in parts.into_iter().enumerate() {
+            let mut command = None;
             let (ops, listing) = match part {
                 Part::Requests(ops) => (ops.into(), None),
+                Part::Command(control) => {
+                    command = Some(control);
+                    (VecDeque::new(), None)
+                }
                 Part::List(ino) => {
                     (VecDeque::from([Operation::OpenDir { ino }]), Some((ino, 4096, true)))
                 }
@@ -128,7 +138,7 @@ impl Callers {
             for op in &ops {
                 world.callers.kernel.pin(op);
             }
-            world.callers.tasks[caller] = Some(Task { listing, ..Task::new(ops) });
+            world.callers.tasks[caller] = Some(Task { command, listing, ..Task::new(ops) });
             world.wake_caller(caller, 0);
         }
     }
@@ -142,7 +152,7 @@ impl Callers {
     /// Whether a caller that is woken does anything.
     pub fn has_something_to_do(&self, caller: usize) -> bool {
         match &self.tasks[caller] {
-            Some(task) => !task.sent && !task.ops.is_empty(),
+            Some(task) => !task.sent && (!task.ops.is_empty() || task.command.is_some()),
             None => !self.resting && self.next < self.plan.len(),
         }
     }
@@ -359,6 +369,10 @@ impl Callers {
         let Some(task) = callers.tasks[caller].as_mut() else { return Ok(()) };
         if task.sent {
             return Ok(());
+        }
+        if let Some(command) = task.command.take() {
+            task.sent = true;
+            return world.command(Waiter::Caller(caller), command).map(|_| ());
         }
         let Some(op) = task.ops.front().cloned() else { return Ok(()) };
         let op = match callers.kernel.unknown_name(&op) {

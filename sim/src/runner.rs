@@ -288,7 +288,15 @@ impl Run {
         self.world.wait(REST)?;
         self.collect()?;
         self.check()?;
-        Ok(())
+        self.scrub()
+    }
+
+    /// A scrub finds nothing unless a disk was damaged.
+    fn scrub(&mut self) -> Outcome<()> {
+        match self.world.control(Control::Scrub { rate: 0 })? {
+            Answer::Scrubbed(report) if self.world.stores.rotten() || report.damaged == 0 => Ok(()),
+            other => Err(Failure::new("scrub", format!("{other:?}"))),
+        }
     }
 
     /// Nothing is left that nobody needs, once it is collected.

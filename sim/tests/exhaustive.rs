@@ -42,6 +42,15 @@ fn the_end_of_the_process_at_any_place_is_survived() {
 }
 
 #[test]
+fn a_fold_changes_no_content_whatever_comes_between() {
+    for other in ["write e/b, fsync", "truncate e/b 2500", "truncate e/b 0", "punch e/b"] {
+        let searched = check(&Setting::PLAIN, &["fold e/b", other], 300);
+        assert!(searched.schedules >= 100, "{other}: {searched:?}");
+    }
+    check(&Setting::KILL, &["fold e/b", "write e/b, fsync"], 300);
+}
+
+#[test]
 fn a_lost_conflict_is_found_and_found_again_by_its_choices() {
     let setting = Setting { canary: Some(Canary::LostConflict), ..Setting::PLAIN };
     let pair = acts(&["create -x d/a", "mkdir d/a"]);

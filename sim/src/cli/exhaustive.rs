@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Runs one schedule of `--acts`, as it was printed, and prints what happens.
     #[arg(long)]
     choices: Option<String>,
+    /// Print each pair or triple when it is done.
+    #[arg(long)]
+    progress: bool,
     /// One JSON object per line.
     #[arg(long)]
     json: bool,
@@ -95,7 +98,12 @@ fn search_all(args: &Args, setting: &Setting, groups: &[Vec<Act>]) -> Vec<Line> 
             if let Some(found) = &searched.found {
                 eprintln!("FAILED {}: {}: {}", names(acts), found.failure.rule, found.failure.text);
             }
-            lines.push(Line { acts: acts.clone(), searched });
+            let line = Line { acts: acts.clone(), searched };
+            if args.progress {
+                let (schedules, acts) = (line.searched.schedules, names(&line.acts));
+                eprintln!("{schedules:>8} {acts}");
+            }
+            lines.push(line);
         }
         lines
     };

@@ -6,11 +6,13 @@
 //! /d/l    a symbolic link
 //! /e/g    a file of five bytes
 //! /e/s/   an empty directory
+//! /e/b    a file of 9,000 bytes in two pieces of its write log
 //! ```
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use vellum_core::id::{Handle, Ino};
+use vellum_core::port::control::Control;
 use vellum_core::port::kernel::{
     OpenFlags, Operation, Reply, S_IFIFO, SetAttr, SetTime, WriteFlags,
 };
@@ -65,13 +67,20 @@ impl Tree {
             let op = mkdir(&tree, at);
             tree.ask(world, path, op)?;
         }
-        for (path, at) in [("d/f", ("d", "f")), ("e/g", ("e", "g")), ("d/n/x", ("d/n", "x"))] {
+        let files = [("d/f", F), ("e/g", G), ("d/n/x", ("d/n", "x")), ("e/b", B)];
+        for (path, at) in files {
             let op = create(&tree, at, 0o2);
             tree.ask(world, path, op)?;
         }
         for path in ["d/f", "e/g"] {
             let op = tree.write(path, 0, b"first");
             tree.ask(world, path, op)?;
+        }
+        for offset in [0, 3_000] {
+            let write = tree.write("e/b", offset, LARGE);
+            tree.ask(world, "e/b", write)?;
+            let fsync = tree.fsync("e/b");
+            tree.ask(world, "e/b", fsync)?;
         }
         let link = tree.link("d/f", ("e", "h"));
         tree.ask(world, "e/h", link)?;
@@ -167,11 +176,15 @@ fn lookup(tree: &Tree, at: At) -> Part {
     one(Operation::Lookup { parent, name })
 }
 
+/// More than lies inline.
+const LARGE: &[u8] = &[b'x'; 6_000];
+
 const F: At = ("d", "f");
 const H: At = ("e", "h");
 const G: At = ("e", "g");
 const N: At = ("d", "n");
 const S: At = ("e", "s");
+const B: At = ("e", "b");
 const L: At = ("d", "l");
 const D: At = ("", "d");
 const E: At = ("", "e");
@@ -252,6 +265,20 @@ acts! {
         to_offset: 3,
         len: 4,
     }),
+    "fold e/b" => |t| Part::Command(Control::Compact { ino: t.inos["e/b"] }),
+    "write e/b, fsync" => |t| Part::Requests(vec![t.write("e/b", 2_000, b"second"), t.fsync("e/b")]),
+    "truncate e/b 2500" => |t| t.set("e/b", SetAttr { size: Some(2_500), ..SetAttr::default() }),
+    "truncate e/b 0" => |t| t.set("e/b", SetAttr { size: Some(0), ..SetAttr::default() }),
+    "punch e/b" => |t| {
+        let (ino, handle) = (t.inos["e/b"], t.handles["e/b"]);
+        one(Operation::Fallocate { ino, handle, offset: 100, len: 4_000, mode: 3 })
+    },
+    "read e/b" => |t| one(Operation::Read {
+        ino: t.inos["e/b"],
+        handle: t.handles["e/b"],
+        offset: 0,
+        len: 20_000,
+    }),
     "setfattr d/f" => |t| one(Operation::SetXattr {
         ino: t.inos["d/f"],
         name: Bytes::from_static(b"user.a"),
@@ -284,6 +311,9 @@ pub const TRIPLES: &[[&str; 3]] = &[
     ["create -x d/a", "mkdir d/a", "rename e/g d/a"],
     // A directory that is removed, filled and replaced.
     ["rmdir e/s", "create e/s/a", "rename d/n e/s"],
+    // What works in the background against content and size.
+    ["fold e/b", "write e/b, fsync", "truncate e/b 2500"],
+    ["fold e/b", "punch e/b", "read e/b"],
     // Content against size against names.
     ["write d/f, fsync", "truncate d/f 3", "rename d/f e/g"],
     ["exchange d/n e/g", "rename e/s d/a", "chmod d"],
