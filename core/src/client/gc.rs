@@ -3,7 +3,6 @@
 //! Everything here happens by itself sooner or later: removed files are reclaimed when nobody has them open,
 //! orphans are looked for once per mount, logs are folded where they are loaded. This does it now.
 
-use super::reclaim::delete_segments;
 use super::tasks::done;
 use super::{Client, Mounted};
 use crate::data::page_io::page;
@@ -34,9 +33,13 @@ impl Client {
         }
         match self.collecting.get(&id).copied() {
             None => self.gc_begin(mounted, id, now),
+            Some((_, true)) if self.is_deleting() => {
+                self.ask_after_reclaim(id, Control::Gc { now })
+            }
+            Some((before, true)) => self.gc_end(mounted, id, before),
             Some(_) if self.reclaim_is_busy() => self.ask_after_reclaim(id, Control::Gc { now }),
             Some(_) if self.waits_for_compaction(false, id, &Control::Gc { now }) => {}
-            Some(before) => self.gc_end(mounted, id, before),
+            Some((before, false)) => self.gc_sync(mounted, id, before),
         }
     }
 
@@ -56,7 +59,7 @@ impl Client {
                         Answer::Collected(Collected { before: garbage, after: garbage }),
                     );
                 }
-                client.collecting.insert(id, weight.garbage);
+                client.collecting.insert(id, (weight.garbage, false));
                 for Weighed { segment, owner, .. } in weight.sparse {
                     if let Some(owner) = owner {
                         client.repack(owner, segment);
@@ -70,35 +73,28 @@ impl Client {
         });
     }
 
-    fn gc_end(&mut self, mounted: Mounted, id: RequestId, before: Garbage) {
-        self.collecting.remove(&id);
+    /// What nothing names any more is deleted once that is durable.
+    fn gc_sync(&mut self, mounted: Mounted, id: RequestId, before: Garbage) {
         self.spawn(id, move |cx| async move {
             let synced = sync(&cx).await;
-            done(move |client| {
-                if let Ok(version) = synced {
-                    client.log.durable = client.log.durable.max(version);
+            done(move |client| match client.synced(synced) {
+                Ok(()) => {
+                    client.collecting.insert(id, (before, true));
+                    client.gc(mounted, id, true);
                 }
-                let dead = client.take_dead_segments();
-                client.gc_count(mounted, id, before, (dead, synced.map(|_| ())));
+                Err(error) => {
+                    client.collecting.remove(&id);
+                    client.answer(id, Answer::Failed(error));
+                }
             })
         });
     }
 
-    fn gc_count(
-        &mut self,
-        mounted: Mounted,
-        id: RequestId,
-        before: Garbage,
-        (dead, synced): (Vec<SegmentId>, FsResult<()>),
-    ) {
+    fn gc_end(&mut self, mounted: Mounted, id: RequestId, before: Garbage) {
+        self.collecting.remove(&id);
         self.spawn(id, move |cx| async move {
-            let deleted = delete_segments(&cx, dead).await;
-            let weight = match synced {
-                Ok(()) => weigh_all(&cx, &mounted.volume).await,
-                Err(error) => Err(error),
-            };
+            let weight = weigh_all(&cx, &mounted.volume).await;
             done(move |client| {
-                client.deleted(deleted);
                 let answer = match weight {
                     Ok(Weight { mut garbage, .. }) => {
                         garbage.removed = client.waiting_for_reclaim();

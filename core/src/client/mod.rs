@@ -89,8 +89,8 @@ pub struct Client {
     full_since: Option<Instant>,
     /// Why the last write-back failed, until one succeeds.
     flush_trouble: Option<FsError>,
-    /// Collections of garbage under way, and what there was before.
-    collecting: BTreeMap<RequestId, Garbage>,
+    /// Collections of garbage under way, what there was before, and whether it is durably gone.
+    collecting: BTreeMap<RequestId, (Garbage, bool)>,
     /// How far the scrub under way is.
     scrubbing: Option<ScrubReport>,
     /// How far the check under way is.

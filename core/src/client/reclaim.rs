@@ -32,6 +32,8 @@ pub(super) struct Queue {
     pub(super) sweep: Sweep,
     /// Segments without a reference, deleted once the commit that says so is durable.
     dead: Vec<(Version, SegmentId)>,
+    /// Deletions under way.
+    deleting: u32,
     /// Requests that are asked again when nothing is reclaimed any more.
     idlers: Vec<(RequestId, Control)>,
 }
@@ -129,11 +131,7 @@ impl Client {
             self.unpark();
         }
         self.reclaim_next();
-        if !self.reclaim.busy {
-            for (id, control) in core::mem::take(&mut self.reclaim.idlers) {
-                self.control(id, control);
-            }
-        }
+        self.ask_idlers();
     }
 
     /// References to segments went with a commit.
@@ -150,10 +148,29 @@ impl Client {
         if segments.is_empty() {
             return;
         }
+        self.reclaim.deleting += 1;
         self.spawn_own(move |cx| async move {
             let result = delete_segments(&cx, segments).await;
-            done(move |client| client.deleted(result))
+            done(move |client| {
+                client.reclaim.deleting -= 1;
+                client.deleted(result);
+                client.ask_idlers();
+            })
         });
+    }
+
+    /// Whether segments are being deleted.
+    pub(super) fn is_deleting(&self) -> bool {
+        self.reclaim.deleting > 0
+    }
+
+    /// Whoever waited until nothing is under way asks again.
+    fn ask_idlers(&mut self) {
+        if !self.reclaim.busy && self.reclaim.deleting == 0 {
+            for (id, control) in core::mem::take(&mut self.reclaim.idlers) {
+                self.control(id, control);
+            }
+        }
     }
 
     /// The segments that nothing durable refers to any more.
