@@ -149,7 +149,11 @@ impl Judge {
             Event::Ended { session } => {
                 self.alive(me, *session);
                 self.ended.insert((me, *session));
-                self.all_settled(me, *session);
+                let pair = self.pairs.get(&(me, *session));
+                assert!(
+                    pair.is_none_or(|pair| pair.settled == pair.accepted),
+                    "{me} -> {session}: nobody knows what became of it"
+                );
             }
             Event::Opened { session, resumed: false } => {
                 self.begins_anew(me, *session);
@@ -162,24 +166,29 @@ impl Judge {
 
     /// The network has been well for long enough: nothing hangs.
     pub(crate) fn all_is_settled(&self) {
-        for ((from, to), pair) in &self.pairs {
-            if !self.dead.contains(from) {
-                self.all_settled(*from, *to);
+        assert_eq!(self.unsettled(), None);
+    }
+
+    /// What still hangs, if anything.
+    pub(crate) fn unsettled(&self) -> Option<String> {
+        self.pairs.iter().find_map(|((from, to), pair)| {
+            if !self.dead.contains(from) && pair.settled != pair.accepted {
+                return Some(format!(
+                    "{from} -> {to}: nobody knows what became of {}",
+                    pair.accepted
+                ));
             }
             let ended = self.ended.contains(&(*from, *to)) || self.ended.contains(&(*to, *from));
-            let gone = self.dead.contains(from) || self.dead.contains(to);
-            if !ended && !gone {
-                let sent = pair.accepted;
-                assert!(
-                    pair.arrived == sent
-                        || (pair.arrived + 1..=sent).all(|n| pair.lost.contains(&n)),
-                    "{from} -> {to}: {} of {sent} have arrived, {} were lost",
-                    pair.arrived,
-                    pair.lost.len()
-                );
-                assert!(pair.gaps.is_subset(&pair.lost), "{from} -> {to}: a gap nobody gave up");
+            if ended || self.dead.contains(from) || self.dead.contains(to) {
+                return None;
             }
-        }
+            let missing = pair.arrived + 1..=pair.accepted;
+            if !missing.clone().all(|n| pair.lost.contains(&n)) {
+                return Some(format!("{from} -> {to}: {missing:?} have not arrived"));
+            }
+            let given_up = pair.gaps.is_subset(&pair.lost);
+            (!given_up).then(|| format!("{from} -> {to}: a gap nobody gave up"))
+        })
     }
 
     /// Messages that were sent, and those that were acknowledged.
@@ -202,11 +211,6 @@ impl Judge {
             let asked = self.pairs.get(&(other, me)).is_some_and(|pair| !pair.sent.is_empty());
             assert!(!heard && !asked, "{me}: the pair with {other} has ended, and both knew of it");
         }
-    }
-
-    fn all_settled(&self, from: SessionId, to: SessionId) {
-        let Some(pair) = self.pairs.get(&(from, to)) else { return };
-        assert_eq!(pair.settled, pair.accepted, "{from} -> {to}: nobody knows what became of it");
     }
 }
 
