@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = super::canary)]
     canary: Option<Canary>,
     /// Schedules of one pair or triple, at most.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 20_000)]
     limit: u64,
     /// Only every N-th pair or triple.
     #[arg(long, default_value_t = 1)]
