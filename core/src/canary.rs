@@ -117,6 +117,24 @@ canaries! {
     /// A data generation that was cut off still counts in the volume's bytes.
     DriftingUsage,
 
+    // Compaction.
+    /// A fold clears the whole log of its region, and not only what it has read.
+    DroppedWrite,
+    /// A fold does not rely on the data generation that it read.
+    UnreliedGeneration,
+    /// A fold paints without the erases.
+    ResurrectedErase,
+    /// An erase goes although something lies below it.
+    EarlyErase,
+    /// A fold leaves the live bytes of the segments as they were.
+    UnreleasedFold,
+    /// A fold leaves the number of log entries as it was.
+    UncountedFold,
+    /// A fold's old segments are deleted before its commit is durable.
+    EarlyFoldDelete,
+    /// A read that finds bytes gone does not look again where they are.
+    NoSecondLook,
+
     // The local stores.
     /// A commit is not checked against those that the engine has taken since its reads.
     UncheckedGeneration,

@@ -205,6 +205,22 @@ bugs! {
         ["walk-read" "check" "read-data"] 10000 1136
     DriftingUsage "drifting-usage" "df says more than there is"
         ["check" "live-check"] 50 0
+    DroppedWrite "dropped-write" "what was written while its region was folded is lost"
+        ["read-data" "content" "crash-content" "check" "live-check"] 20000 0
+    UnreliedGeneration "unrelied-generation" "a fold brings a truncated log back as garbage"
+        ["check" "live-check"] 20000 0
+    ResurrectedErase "resurrected-erase" "a fold brings erased bytes back"
+        ["read-data" "content" "check" "live-check"] 20000 0
+    EarlyErase "early-erase" "erased bytes come back when the erase is cleared"
+        ["read-data" "content" "check" "live-check"] 20000 0
+    UnreleasedFold "unreleased-fold" "folded segments fill the volume"
+        ["check" "live-check"] 20000 0
+    UncountedFold "uncounted-fold" "the number of log entries"
+        ["check" "live-check"] 20000 0
+    EarlyFoldDelete "early-fold-delete" "a fold that a crash undoes has lost the bytes"
+        ["walk-read" "check" "read-data"] 20000 0
+    NoSecondLook "no-second-look" "EIO for bytes that a fold has moved meanwhile"
+        ["unexplained-error"] 20000 0
     UncheckedGeneration "unchecked-generation" "a conflict across a flush of the store is not seen"
         ["impossible-success" "check" "tree" "attributes"] 10000 771
     BelievedRecord "believed-record" "garbage from a torn log becomes metadata"

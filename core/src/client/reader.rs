@@ -172,7 +172,8 @@ impl Client {
                 Ok(_) => (PageError::Io, FsError::Damaged),
                 Err(error) => error,
             };
-            if error == PageError::Missing && self.may_read_again(id) {
+            let looks = !planted!(NoSecondLook);
+            if error == PageError::Missing && looks && self.may_read_again(id) {
                 return self.read_again(id, request, range);
             }
             if failure == FsError::Interrupted {

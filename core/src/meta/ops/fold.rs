@@ -73,10 +73,12 @@ pub async fn survey(txn: &mut Txn<'_>, place: Place, reason: Reason) -> FsResult
     let packs = if all { packs } else { whole_commits(packs) };
     let Some((newest, _)) = packs.last() else { return Ok(None) };
     let erases = txn.read_range(key::erases(ino, generation), false).await?;
+    let unseen = planted!(ResurrectedErase);
     let erased = erases.last().filter(|_| all).map(|(key, _)| key);
     let target = target(newest, erased)?;
     let lifts = reason != Reason::Due && target.0 > *newest;
     let mut overlay = Overlay::default();
+    let erases = if unseen { Vec::new() } else { erases };
     for paint in in_order(erases, packs.iter().cloned())? {
         paint_on(&mut overlay, region, paint)?;
     }
@@ -89,7 +91,9 @@ pub async fn survey(txn: &mut Txn<'_>, place: Place, reason: Reason) -> FsResult
 
 /// The data generation of a file that has extents; what is decided relies on it.
 pub(super) async fn generation(txn: &mut Txn<'_>, ino: Ino) -> FsResult<Option<u64>> {
-    let [core] = txn.read([one(key::inode(ino, tag::CORE))]).await?;
+    let want = one(key::inode(ino, tag::CORE));
+    let want = if planted!(UnreliedGeneration) { want.snapshot() } else { want };
+    let [core] = txn.read([want]).await?;
     let core = value(core).map(|core| Core::decode(&core)).transpose()?;
     Ok(core.filter(|core| !core.has(flag::INLINE)).map(|core| core.generation))
 }
@@ -182,11 +186,16 @@ pub async fn fold(
     let mut folded: Vec<LogExtent> = [&plan.folded[..], &moved.extents].concat();
     folded.sort_by_key(|extent| extent.offset);
     let released = account(txn, ino, survey, moved).await?;
+    if planted!(DroppedWrite) {
+        txn.clear_range(key::log_region(ino, survey.generation, region));
+    }
     for (key, _) in &survey.packs {
         txn.clear(key.clone());
     }
     let entries = put(txn, (target, *n), region, &folded, &plan.written)?;
-    grow(txn, ino, Pair { hi: entries - plan.entries as i64, lo: 0 });
+    if !planted!(UncountedFold) {
+        grow(txn, ino, Pair { hi: entries - plan.entries as i64, lo: 0 });
+    }
     Ok(Folded::Done(released))
 }
 
@@ -211,6 +220,9 @@ async fn account(
         segments::record(txn, *id, *len, ino);
     }
     segments::refer(txn, &added);
+    if planted!(UnreleasedFold) {
+        return Ok(Released::default());
+    }
     segments::release(txn, freed).await
 }
 
