@@ -73,11 +73,12 @@ fn print_bug(bug: &Bug, found: Option<&Found>, seconds: f64, json: bool) {
         });
         return println!("{line}");
     }
+    let kind = if bug.acts.is_empty() { "seed    " } else { "schedule" };
     match found {
         Some(Found { seed, rule, tried }) => {
             let odd = if bug.expects(rule) { "" } else { ", not the rule that was to find it" };
             println!(
-                "{:<22} found   seed {seed:>5} of {:<6} {rule}{odd} ({tried} tried)",
+                "{:<22} found   {kind} {seed:>5} of {:<6} {rule}{odd} ({tried} tried)",
                 bug.name, bug.within
             );
         }

@@ -69,12 +69,12 @@ pub const INVARIANTS: &[Invariant] = &[
     Invariant {
         holds: "the live bytes of a segment are the sum of its references",
         checked: &["core/src/check/segments.rs"],
-        bugs: &["unshared-copy", "kept-live-bytes"],
+        bugs: &["unshared-copy", "kept-live-bytes", "unreleased-fold"],
     },
     Invariant {
         holds: "recorded usage is what is there, and within the limits",
         checked: &["core/src/check/volume.rs", "sim/src/invariants/limits.rs"],
-        bugs: &["drifting-usage"],
+        bugs: &["drifting-usage", "uncounted-fold"],
     },
     Invariant {
         holds: "after a crash a file is a prefix of its changes and has what was synced",
@@ -100,7 +100,7 @@ pub const INVARIANTS: &[Invariant] = &[
     Invariant {
         holds: "nothing is reclaimed that anybody may still need",
         checked: &[RECOVER],
-        bugs: &["early-delete"],
+        bugs: &["early-delete", "early-fold-delete"],
     },
     Invariant {
         holds: "a listing has each entry that stood throughout exactly once",
@@ -115,7 +115,13 @@ pub const INVARIANTS: &[Invariant] = &[
     Invariant {
         holds: "reclaim and whatever else works in the background change no content",
         checked: &[JUDGE, RECOVER],
-        bugs: &["kept-garbage", "early-delete"],
+        bugs: &[
+            "kept-garbage",
+            "dropped-write",
+            "resurrected-erase",
+            "early-erase",
+            "no-second-look",
+        ],
     },
     Invariant {
         holds: "times go backwards only by utimens",
@@ -125,7 +131,7 @@ pub const INVARIANTS: &[Invariant] = &[
     Invariant {
         holds: "at rest nothing waits to be reclaimed and no segment is an orphan",
         checked: &["core/src/check/garbage.rs", RUNNER],
-        bugs: &["forgotten-garbage", "kept-xattrs"],
+        bugs: &["forgotten-garbage", "kept-xattrs", "unrelied-generation"],
     },
     Invariant {
         holds: "no transaction is above the limits of the store",
