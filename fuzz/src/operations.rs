@@ -66,7 +66,7 @@ fn check(pair: &mut Pair) {
 }
 
 fn op(input: &mut Unstructured<'_>, pair: &Pair) -> Result<Op> {
-    Ok(match u8::arbitrary(input)? % 32 {
+    Ok(match u8::arbitrary(input)? % 34 {
         0 => Op::Create { dir: input.arbitrary()?, name: new_name(input)? },
         1 => Op::MkDir { dir: input.arbitrary()?, name: new_name(input)? },
         2 => Op::MkNod { dir: input.arbitrary()?, name: new_name(input)? },
@@ -136,6 +136,8 @@ fn op(input: &mut Unstructured<'_>, pair: &Pair) -> Result<Op> {
             true => Op::Chmod { node: input.arbitrary()?, mode: input.arbitrary()? },
             false => Op::Chown { node: input.arbitrary()?, uid: input.arbitrary()? },
         },
+        31 => Op::Compact { node: input.arbitrary()? },
+        32 => Op::Collect,
         _ => Op::Times { node: input.arbitrary()?, atime: time(input)?, mtime: time(input)? },
     })
 }

@@ -64,6 +64,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(from, at, to, to_at, len)| Op::Copy { from, at, to, to_at, len }),
         2 => (d(), place(), any::<bool>()).prop_map(|(file, at, hole)| Op::Seek { file, at, hole }),
         1 => d().prop_map(|file| Op::Fsync { file }),
+        2 => d().prop_map(|node| Op::Compact { node }),
+        1 => Just(Op::Collect),
         1 => Just(Op::Wait),
         1 => Just(Op::Remount),
         1 => any::<bool>().prop_map(|fsync| Op::Crash { fsync }),

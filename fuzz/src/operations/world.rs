@@ -33,10 +33,20 @@ pub(crate) struct World {
     next: u64,
 }
 
+/// Logs are folded early, so that requests of a few bytes see it.
+fn config(session: SessionId) -> ClientConfig {
+    let mut config = ClientConfig::sole(session, 1);
+    config.compaction.write_log_count = 3;
+    config.compaction.min_file_size = 64 << 10;
+    config.compaction.garbage_slack = 1 << 20;
+    config.compaction.segment_max = 64 << 10;
+    config
+}
+
 impl World {
     pub(crate) fn new() -> World {
         let mut world = World {
-            client: Client::new(ClientConfig::sole(SessionId(7), 1)),
+            client: Client::new(config(SessionId(7))),
             stores: LocalStore::new(VOLUME, CAPACITY, Ills::default()),
             dice: Dice::new(1, Stream::Disk),
             now: Now { mono: Instant(1), wall: WallTime::new(1_000, 0) },
@@ -62,7 +72,7 @@ impl World {
     /// The same volume under a new machine, as after a restart.
     pub(crate) fn remount(&mut self) {
         let session = SessionId(self.client.config().session.0 + 1);
-        self.client = Client::new(ClientConfig::sole(session, 1));
+        self.client = Client::new(config(session));
         assert!(matches!(self.control(Control::Mount), Answer::Mounted(_)));
     }
 

@@ -136,6 +136,10 @@ pub(crate) enum Op {
     Fsync {
         file: u8,
     },
+    Compact {
+        node: u8,
+    },
+    Collect,
     Wait,
     Remount,
     /// Everything is made durable, by a sync or by an fsync of each file; then the machine is gone without
@@ -231,6 +235,15 @@ impl Pair {
             }
             Op::List { dir, room } => self.list(*dir, u32::from(*room)),
             Op::Open { .. } | Op::Close { .. } | Op::Fsync { .. } => self.hold(op),
+            Op::Compact { node } => {
+                let Some((ino, _)) = self.file(*node) else { return };
+                let folded = self.world.control(Control::Compact { ino });
+                assert!(matches!(folded, Answer::Compacted(_)), "{op:?}: {folded:?}");
+            }
+            Op::Collect => {
+                let collected = self.world.control(Control::Gc { now: true });
+                assert!(matches!(collected, Answer::Collected(_)), "{collected:?}");
+            }
             Op::Wait => self.world.wait(2_500_000_000),
             Op::Remount | Op::Crash { .. } => self.start_anew(op),
             Op::Write { .. } | Op::Read { .. } => self.transfer(op),
