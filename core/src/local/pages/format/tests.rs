@@ -24,7 +24,7 @@ fn mark() -> Mark {
     let holes = alloc::vec![(FIRST_RECORD + 2 * PAGE, PAGE), (0x0a_0000, 0x0b_0000)];
     Mark {
         next_file: 9,
-        files: alloc::vec![FileMark { number: 5, end: 0x0c_0000, holes }, FileMark::removed(6),],
+        files: alloc::vec![FileMark { number: 5, end: 0x16_0000, holes }, FileMark::removed(6),],
     }
 }
 
@@ -113,9 +113,12 @@ prop_compose! {
 
 prop_compose! {
     fn any_file_mark()(
-        (number, end) in any::<(u32, u64)>(),
+        (number, end) in (any::<u32>(), 0..=2 * FILE_BYTES_MAX),
         holes in proptest::collection::vec(any::<(u64, u64)>(), 0..5),
     ) -> FileMark {
+        // A hole has bytes, and lies before the end.
+        let hole = |(at, len): (u64, u64)| (at % end, 1 + len % (end - at % end));
+        let holes = if end == 0 { Vec::new() } else { holes.into_iter().map(hole).collect() };
         FileMark { number, end, holes }
     }
 }
