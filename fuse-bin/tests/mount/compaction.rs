@@ -154,7 +154,7 @@ fn flip(volume: &Path, mark: &[u8]) {
 
 // [S-SPACE-3]
 #[test]
-fn killed_in_the_midst_of_compaction_it_loses_nothing_and_leaves_nothing() {
+fn killed_in_the_midst_of_compaction_or_gc_it_loses_nothing_and_leaves_nothing() {
     let Some(mut m) = Mounted::by_daemon() else { return };
     let mut bytes = pattern(1, 0, 32 << 20);
     fs::write(m.path("f"), &bytes).expect("write");
@@ -162,12 +162,15 @@ fn killed_in_the_midst_of_compaction_it_loses_nothing_and_leaves_nothing() {
         let file = File::options().write(true).open(m.path("f")).expect("open");
         scatter(&file, &mut bytes, 6000, round * 10_000);
         file.sync_all().expect("fsync");
-        let mut gc =
-            m.volume().vellum(&["compact", "-q"]).arg(m.path("f")).spawn().expect("it runs");
+        let (verb, path) = match round % 2 {
+            0 => (["compact", "-q"], m.path("f")),
+            _ => (["gc", "--now"], m.root()),
+        };
+        let mut work = m.volume().vellum(&verb).arg(path).spawn().expect("it runs");
         std::thread::sleep(Duration::from_millis((round * 37) % 250));
         drop(file);
         m.kill();
-        let _ = gc.wait();
+        let _ = work.wait();
         m.volume().is_sound();
         m.mount_again();
         assert!(
