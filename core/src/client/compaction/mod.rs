@@ -70,6 +70,8 @@ impl Work {
 pub(super) struct Compaction {
     queue: VecDeque<Work>,
     queued: BTreeSet<Work>,
+    /// Folds that wait or are under way, by file.
+    folding: BTreeMap<Ino, u32>,
     /// What is under way, and its task.
     running: Option<(Work, Cx)>,
     /// No more of it on this mount.
@@ -96,9 +98,22 @@ impl Compaction {
 
     /// A fold of one of the file's regions is on its way.
     pub(super) fn is_folding(&self, ino: Ino) -> bool {
-        let folds = |work: &Work| matches!(work, Work::Fold(place, _) if place.ino == ino);
-        let running = self.running.as_ref().is_some_and(|(work, _)| folds(work));
-        !self.stopped && (running || self.queue.iter().any(folds))
+        !self.stopped && self.folding.contains_key(&ino)
+    }
+
+    fn count_fold(&mut self, work: Work) {
+        if let Work::Fold(place, _) = work {
+            *self.folding.entry(place.ino).or_default() += 1;
+        }
+    }
+
+    fn fold_is_over(&mut self, ino: Ino) {
+        if let Some(count) = self.folding.get_mut(&ino) {
+            *count -= 1;
+            if *count == 0 {
+                self.folding.remove(&ino);
+            }
+        }
     }
 
     /// How much waits or is under way.
@@ -149,6 +164,7 @@ impl Client {
         }
         if !self.config.read_only && self.compaction.queued.insert(work) {
             self.compaction.queue.push_back(work);
+            self.compaction.count_fold(work);
             self.compact_next();
         }
     }
@@ -174,6 +190,9 @@ impl Client {
     /// What was under way is over: the next one, and whoever waited for it.
     pub(super) fn compaction_turn_over(&mut self) {
         let over = self.compaction.running.take();
+        if let Some((Work::Fold(place, _), _)) = over {
+            self.compaction.fold_is_over(place.ino);
+        }
         let askers = core::mem::take(&mut self.compaction.askers);
         for (id, ino, before) in askers {
             if self.compaction.concerns(ino) && !self.compaction.stopped {
@@ -334,6 +353,7 @@ impl Client {
         if last && !core::mem::replace(&mut self.compaction.stopped, true) {
             self.compaction.queue.clear();
             self.compaction.queued.clear();
+            self.compaction.folding.clear();
         }
         if let Some((_, cx)) = &self.compaction.running {
             if last {
