@@ -7,8 +7,8 @@
 //! Owns: these choices. Never does: reading, writing, waiting.
 //!
 //! Write amplification is bounded: what a fold moves for the sake of order is at most twice what was
-//! written to the region since it was folded (packs of folds are marked and count no more). What a mostly
-//! dead segment has left is moved as if it had been written: that is less than the space that comes back.
+//! written to the region since it was folded (packs of folds are marked and count no more). Beside that it
+//! moves what a mostly dead segment has left, which is less than the space that comes back.
 //!
 //! Source: `docs/adr/0009-folding-regions.md`. Tests: `fold/tests.rs`.
 
@@ -262,19 +262,30 @@ impl Planner<'_> {
     fn plan(&self, pieces: Vec<Piece>) -> Plan {
         let runs = self.runs(pieces);
         let order: u64 =
-            runs.iter().filter(|run| run.loose && run.pieces.len() > 1).map(Run::len).sum();
+            runs.iter().filter(|run| run.is_scattered()).map(|run| self.of_choice(run)).sum();
         let all = self.asked || order <= self.budget;
         let mut plan = Plan::default();
         for run in runs {
-            let many = run.pieces.len() > 1;
-            let whole = run.loose && many && (all || run.len() <= 2 * self.fresh(&run.pieces));
-            if whole {
+            if run.is_scattered() && (all || self.of_choice(&run) <= 2 * run.written()) {
                 plan.moved.extend(run.pieces.into_iter().map(|piece| piece.extent));
             } else {
                 self.keep(&mut plan, run);
             }
         }
+        if all && order > 0 {
+            // What was written has paid for this, and pays for nothing more.
+            plan.folded.append(&mut plan.written);
+            plan.folded.sort_by_key(|extent| extent.offset);
+        }
         plan
+    }
+
+    /// Bytes that are moved for the sake of order only. To take a part of a segment that could stay leaves
+    /// the rest of it behind, perhaps mostly dead: without the bound of what was written one fold would
+    /// make the next one necessary, for ever.
+    fn of_choice(&self, run: &Run) -> u64 {
+        let stays = run.pieces.iter().filter(|piece| !self.must_move(&piece.extent));
+        stays.map(|piece| piece.extent.len).sum()
     }
 
     /// Pieces that touch and are of one kind: worth moving together, or not.
@@ -311,12 +322,6 @@ impl Planner<'_> {
         }
     }
 
-    /// Bytes of pieces that are new, or must move anyway.
-    fn fresh(&self, pieces: &[Piece]) -> u64 {
-        let fresh = pieces.iter().filter(|p| p.written || self.must_move(&p.extent));
-        fresh.map(|p| p.extent.len).sum()
-    }
-
     fn must_move(&self, extent: &LogExtent) -> bool {
         match &extent.source {
             Source::Bytes(_) => self.moves_carried,
@@ -337,8 +342,13 @@ struct Run {
 }
 
 impl Run {
-    fn len(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.extent.len).sum()
+    /// Short pieces that would be one.
+    fn is_scattered(&self) -> bool {
+        self.loose && self.pieces.len() > 1
+    }
+
+    fn written(&self) -> u64 {
+        self.pieces.iter().filter(|piece| piece.written).map(|piece| piece.extent.len).sum()
     }
 
     fn end(&self) -> u64 {

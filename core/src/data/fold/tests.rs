@@ -132,6 +132,25 @@ fn bytes_that_the_log_carries_are_moved_when_they_are_many() {
     assert_eq!(overlay.plan(&BTreeSet::new(), false).moved_bytes(), 20_000);
 }
 
+#[test]
+fn what_is_left_of_a_dead_segment_takes_no_part_of_a_live_one_along() {
+    let mut overlay = Overlay::default();
+    overlay.paint(vec![stored(0, 2, 1, 6635), stored(2, 6000, 2, 511)], true);
+    let plan = overlay.plan(&BTreeSet::from([id(1)]), false);
+    assert_eq!(plan.moved, vec![stored(0, 2, 1, 6635)]);
+    assert_eq!(plan.folded, vec![stored(2, 6000, 2, 511)]);
+}
+
+#[test]
+fn what_was_written_pays_once() {
+    let mut overlay = Overlay::default();
+    overlay.paint(vec![stored(0, 4 * KIB, 1, 0), stored(4 * KIB, 4 * KIB, 2, 0)], true);
+    overlay.paint(vec![stored(64 * KIB, 16 * KIB, 3, 0)], false);
+    let plan = overlay.plan(&BTreeSet::new(), false);
+    assert_eq!(plan.moved_bytes(), 8 * KIB);
+    assert_eq!((plan.folded.len(), plan.written.len()), (1, 0));
+}
+
 fn extent() -> impl Strategy<Value = (u64, u64, u64, bool)> {
     (0..400u64, 1..200u64, 1..6u64, any::<bool>())
         .prop_map(|(at, len, segment, carried)| (at * KIB, len * KIB, segment, carried))
@@ -186,7 +205,7 @@ proptest! {
             Source::Bytes(_) => true,
             Source::Segment { segment, .. } => sparse.contains(segment),
         }).map(|e| e.len).sum();
-        prop_assert!(asked || plan.moved_bytes() <= 2 * (overlay.log.written + must));
+        prop_assert!(asked || plan.moved_bytes() <= 2 * overlay.log.written + must);
         for segment in after.visible().keys() {
             prop_assert!(!sparse.contains(segment), "{segment} is mostly dead and still named");
         }
