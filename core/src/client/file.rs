@@ -257,11 +257,12 @@ impl FileState {
         self.committed_mut().map_or_else(Vec::new, |committed| committed.due(policy))
     }
 
-    /// Whether so much of what the logs in memory name cannot be seen that writers wait for folds.
-    pub(super) fn is_mostly_garbage(&self, policy: &Policy) -> bool {
+    /// Whether so much of what the logs in memory name cannot be seen, or is not named any more and still
+    /// there (`unnamed`), that writers wait for folds.
+    pub(super) fn is_mostly_garbage(&self, policy: &Policy, unnamed: u64) -> bool {
         self.committed().is_some_and(|committed| {
             let (covered, visible) = committed.garbage();
-            covered > policy.covered_max(visible, committed.size) + policy.garbage_slack
+            covered + unnamed > policy.covered_max(visible, committed.size) + policy.garbage_slack
         })
     }
 

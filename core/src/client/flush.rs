@@ -83,8 +83,9 @@ impl Client {
         let volume = mounted.volume.clone();
         let waits = self.compaction.is_folding(ino);
         let policy = self.config.compaction;
+        let unnamed = self.compaction.unnamed(ino);
         let Some(file) = self.inodes.file_mut(ino) else { return };
-        if waits && file.is_mostly_garbage(&policy) {
+        if waits && file.is_mostly_garbage(&policy, unnamed) {
             probe!("flush-waits-for-fold");
             return self.commit_oldest(ino);
         }

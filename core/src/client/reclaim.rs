@@ -137,6 +137,9 @@ impl Client {
     /// References to segments went with a commit.
     pub(super) fn released(&mut self, version: Version, released: Released) {
         self.reclaim.dead.extend(released.dead.into_iter().map(|segment| (version, segment)));
+        for (owner, bytes) in released.unnamed {
+            self.compaction.note_unnamed(owner, bytes);
+        }
         for (segment, owner) in released.sparse {
             self.repack(owner, segment);
         }

@@ -51,7 +51,7 @@ pub struct Policy {
     pub space_amplification_percent: u64,
     /// From which file size on that counts (`compaction.min_file_size`).
     pub min_file_size: u64,
-    /// So many bytes more may be written over in a file before its writers wait for folds.
+    /// So many bytes more of a file may be garbage before its writers wait for folds.
     pub garbage_slack: u64,
     /// Largest payload of a segment that a fold writes.
     pub segment_max: u32,
@@ -64,7 +64,7 @@ impl Default for Policy {
             write_log_count: 2_147_483_647,
             space_amplification_percent: 50,
             min_file_size: 64 << 20,
-            garbage_slack: 64 << 20,
+            garbage_slack: 128 << 20,
             segment_max: 8 << 20,
         }
     }

@@ -79,6 +79,8 @@ pub(super) struct Compaction {
     /// Mostly dead segments, by whose log named them first.
     sparse: BTreeMap<Ino, BTreeSet<SegmentId>>,
     given_up: BTreeSet<Place>,
+    /// Bytes that no log names, in segments that some log does, by owner: what this mount left of them.
+    unnamed: BTreeMap<Ino, i64>,
     /// Where a look at all logs goes on.
     next_log: Option<Key>,
     /// Who waits until a file is folded, and the counters when he asked.
@@ -99,6 +101,20 @@ impl Compaction {
     /// A fold of one of the file's regions is on its way.
     pub(super) fn is_folding(&self, ino: Ino) -> bool {
         !self.stopped && self.folding.contains_key(&ino)
+    }
+
+    /// Bytes of a file's segments that come back once the rest of them is folded.
+    pub(super) fn unnamed(&self, ino: Ino) -> u64 {
+        self.unnamed.get(&ino).map_or(0, |bytes| (*bytes).max(0) as u64)
+    }
+
+    /// References to a file's segments went.
+    pub(super) fn note_unnamed(&mut self, owner: Ino, change: i64) {
+        let bytes = self.unnamed.entry(owner).or_default();
+        *bytes += change;
+        if *bytes <= 0 {
+            self.unnamed.remove(&owner);
+        }
     }
 
     fn count_fold(&mut self, work: Work) {

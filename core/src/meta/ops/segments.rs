@@ -25,6 +25,8 @@ pub struct Released {
     pub dead: Vec<SegmentId>,
     /// Segments of which less than half is named now, and whose log named them first.
     pub sparse: Vec<(SegmentId, Ino)>,
+    /// By how many bytes more (or fewer) that no log names segments lie in the page store, by owner.
+    pub unnamed: Vec<(Ino, i64)>,
 }
 
 impl Released {
@@ -32,6 +34,7 @@ impl Released {
     pub fn merge(&mut self, other: Released) {
         self.dead.extend(other.dead);
         self.sparse.extend(other.sparse);
+        self.unnamed.extend(other.unnamed);
     }
 }
 
@@ -96,6 +99,12 @@ pub async fn release(txn: &mut Txn<'_>, freed: Named) -> FsResult<Released> {
     for (((id, bytes), live), record) in freed.into_iter().zip(live).zip(found) {
         let live = decode_u64(&live.ok_or(FsError::Damaged)?)?;
         let left = live.checked_sub(bytes).ok_or(FsError::Damaged)?;
+        let record = record.map(|v| SegmentRecord::decode(&v)).transpose()?;
+        if let Some(SegmentRecord { len, owner: Some(owner) }) = record {
+            let unnamed_before = len as i64 - live as i64;
+            let change = if left == 0 { -unnamed_before } else { bytes as i64 };
+            released.unnamed.push((owner, change));
+        }
         if left == 0 {
             txn.clear(key::segment(id));
             txn.clear(key::live_bytes(id));
@@ -105,7 +114,6 @@ pub async fn release(txn: &mut Txn<'_>, freed: Named) -> FsResult<Released> {
         if !planted!(KeptLiveBytes) {
             txn.add(key::live_bytes(id), &bytes.wrapping_neg().to_le_bytes());
         }
-        let record = record.map(|v| SegmentRecord::decode(&v)).transpose()?;
         if let Some(SegmentRecord { len, owner: Some(owner) }) = record
             && left * 2 < len
         {
