@@ -4,7 +4,7 @@ use super::socket_path;
 use super::wire::{Ask, Backend, Checked, Collected, Compacted, Info, Scrubbed, Status, Told};
 use crate::host::{Host, Respond};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,11 +60,16 @@ impl Facts {
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
+    /// Device and inode of the socket's file.
+    file: (u64, u64),
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        // The next mount may have the same device number already, and its socket there.
+        if file_of(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = std::fs::remove_file(&self.path);
+        }
         if let Some(dir) = self.path.parent() {
             let _ = std::fs::remove_dir(dir);
         }
@@ -101,6 +106,7 @@ pub(super) fn listen<R: Respond>(
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let file = file_of(path)?;
     let host = Arc::downgrade(host);
     std::thread::Builder::new().name("vellum-ctl".into()).spawn(move || {
         let askers = Arc::new(AtomicUsize::new(0));
@@ -120,7 +126,12 @@ pub(super) fn listen<R: Respond>(
             }
         }
     })?;
-    Ok(Socket { path: path.to_path_buf() })
+    Ok(Socket { path: path.to_path_buf(), file })
+}
+
+fn file_of(path: &Path) -> io::Result<(u64, u64)> {
+    let meta = path.symlink_metadata()?;
+    Ok((meta.dev(), meta.ino()))
 }
 
 /// Answers one asker until it goes away.
