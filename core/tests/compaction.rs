@@ -224,3 +224,17 @@ fn a_region_that_cannot_be_read_stays_as_it_is_and_is_reported_once() {
     let reports = w.reports.iter().filter(|text| text.contains("it stays as it is")).count();
     assert_eq!((reports, w.kv == before), (1, true), "{:?}", w.reports);
 }
+
+#[test]
+fn counters_that_are_damaged_are_an_error_or_harmless_and_no_end() {
+    for live in [0, 1, 1 << 62, u64::MAX / 2 + 1, u64::MAX] {
+        let mut w = world(off());
+        let (f, mut bytes) = file(&mut w, "f");
+        overwrite(&mut w, f, &mut bytes, 0, 100 * KIB, 9);
+        let segment = *w.pages.keys().next().expect("a segment");
+        w.kv.insert(key::live_bytes(segment).to_vec(), live.to_le_bytes().to_vec().into());
+        compact(&mut w, f.0);
+        assert!(matches!(w.control(Control::Gc { now: false }), Answer::Collected(_)));
+        assert_eq!(content(&mut w, f, 256 * KIB), bytes, "{live}");
+    }
+}

@@ -121,9 +121,10 @@ async fn weigh_all(cx: &Cx, volume: &Arc<Volume>) -> FsResult<Weight> {
         after = found.last().map(|found| found.segment);
         for one in &found {
             weight.garbage.segments += 1;
-            weight.garbage.stored += one.liveness.len;
-            weight.garbage.unnamed += one.liveness.len.saturating_sub(one.liveness.live);
-            if one.liveness.live * 2 < one.liveness.len {
+            let unnamed = one.liveness.len.saturating_sub(one.liveness.live);
+            weight.garbage.stored = weight.garbage.stored.saturating_add(one.liveness.len);
+            weight.garbage.unnamed = weight.garbage.unnamed.saturating_add(unnamed);
+            if one.liveness.is_sparse() {
                 weight.sparse.push(*one);
             }
             known.push(one.segment);

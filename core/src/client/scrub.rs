@@ -72,7 +72,7 @@ async fn scrub(cx: &Cx, volume: &Arc<Volume>, rate: u64) -> FsResult<ScrubReport
                 return Err(FsError::Interrupted);
             }
             match verify(cx, volume, one.segment).await? {
-                Ok(len) => report.bytes += len,
+                Ok(len) => report.bytes = report.bytes.saturating_add(len),
                 Err(error) if damage.len() < DAMAGED_MAX => {
                     damage.insert(one.segment, error);
                 }
@@ -153,7 +153,9 @@ async fn name(
 fn harmed(offset: u32, len: u64, error: &PageError) -> Option<Range<u64>> {
     let (first, end) = (u64::from(offset), u64::from(offset) + len);
     let harmed = match error {
-        PageError::Corrupt { offset } => u64::from(*offset)..u64::from(offset + FRAME_SIZE),
+        PageError::Corrupt { offset } => {
+            u64::from(*offset)..u64::from(*offset) + u64::from(FRAME_SIZE)
+        }
         _ => 0..u64::MAX,
     };
     let part = harmed.start.max(first)..harmed.end.min(end);

@@ -111,7 +111,7 @@ impl Compaction {
     /// References to a file's segments went.
     pub(super) fn note_unnamed(&mut self, owner: Ino, change: i64) {
         let bytes = self.unnamed.entry(owner).or_default();
-        *bytes += change;
+        *bytes = bytes.saturating_add(change);
         if *bytes <= 0 {
             self.unnamed.remove(&owner);
         }

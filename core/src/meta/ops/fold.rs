@@ -9,7 +9,7 @@
 
 use super::load::{in_order, paint_on, regions};
 use super::patch::grow;
-use super::segments::{self, Named, Released, liveness, named};
+use super::segments::{self, Liveness, Named, Released, liveness, named};
 use crate::data::fold::{Overlay, Plan};
 use crate::data::write_log::{self, LogExtent};
 use crate::error::{FsError, FsResult};
@@ -134,11 +134,11 @@ async fn sparse(
     let before = named(packs)?;
     let visible = overlay.visible();
     let found = liveness(txn, before.keys().copied()).await?;
-    let left = |id: &SegmentId, live: u64| {
-        let gone = before[id] - visible.get(id).copied().unwrap_or(0);
-        live.saturating_sub(gone)
+    let is_sparse = |id: &SegmentId, found: &Liveness| {
+        let gone = before[id].saturating_sub(visible.get(id).copied().unwrap_or(0));
+        Liveness { live: found.live.saturating_sub(gone), ..*found }.is_sparse()
     };
-    let sparse = found.iter().filter(|(id, found)| left(id, found.live) * 2 < found.len);
+    let sparse = found.iter().filter(|(id, found)| is_sparse(id, found));
     Ok(sparse.map(|(id, _)| *id).collect())
 }
 

@@ -29,15 +29,6 @@ pub struct Released {
     pub unnamed: Vec<(Ino, i64)>,
 }
 
-impl Released {
-    /// Takes in what another step released.
-    pub fn merge(&mut self, other: Released) {
-        self.dead.extend(other.dead);
-        self.sparse.extend(other.sparse);
-        self.unnamed.extend(other.unnamed);
-    }
-}
-
 /// How much of a segment is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Liveness {
@@ -45,6 +36,13 @@ pub struct Liveness {
     pub live: u64,
     /// Payload length.
     pub len: u64,
+}
+
+impl Liveness {
+    /// Whether less than half of it is named. Whatever the counters say: damaged ones must not overflow.
+    pub fn is_sparse(&self) -> bool {
+        self.live < self.len.div_ceil(2)
+    }
 }
 
 /// Counts the bytes that extents name.
@@ -101,8 +99,9 @@ pub async fn release(txn: &mut Txn<'_>, freed: Named) -> FsResult<Released> {
         let left = live.checked_sub(bytes).ok_or(FsError::Damaged)?;
         let record = record.map(|v| SegmentRecord::decode(&v)).transpose()?;
         if let Some(SegmentRecord { len, owner: Some(owner) }) = record {
-            let unnamed_before = len as i64 - live as i64;
-            let change = if left == 0 { -unnamed_before } else { bytes as i64 };
+            let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+            let before = number(len.saturating_sub(live));
+            let change = if left == 0 { -before } else { number(bytes) };
             released.unnamed.push((owner, change));
         }
         if left == 0 {
@@ -115,7 +114,7 @@ pub async fn release(txn: &mut Txn<'_>, freed: Named) -> FsResult<Released> {
             txn.add(key::live_bytes(id), &bytes.wrapping_neg().to_le_bytes());
         }
         if let Some(SegmentRecord { len, owner: Some(owner) }) = record
-            && left * 2 < len
+            && (Liveness { live: left, len }).is_sparse()
         {
             released.sparse.push((id, owner));
         }
