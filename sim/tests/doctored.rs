@@ -12,7 +12,7 @@ use vellum_core::port::kernel::{
 use vellum_core::port::meta_kv::{Commit, Version};
 use vellum_core::time::WallTime;
 use vellum_sim::check::{Judge, Mercy, shown};
-use vellum_sim::history::{CommitOrder, Epoch, Place, Record};
+use vellum_sim::history::{CommitOrder, Epoch, Place, Record, Unanswered};
 use vellum_sim::observe::{Node, Observed};
 use vellum_sim::recover::End;
 use vellum_sim::replay::Usage;
@@ -64,6 +64,11 @@ impl Story {
         });
     }
 
+    /// The process ends before it answers.
+    fn leave(&mut self, Asked(op, asked): Asked) {
+        self.epoch.unanswered.push(Unanswered { caller: Caller::default(), op, wall: NOW, asked });
+    }
+
     /// A change that nobody overlaps.
     fn change(&mut self, op: Operation, reply: Reply) {
         let asked = self.ask(op);
@@ -86,15 +91,18 @@ impl Story {
     }
 
     /// The verdict on what is found after the process ended and kept the commits up to `cut`.
-    fn recover(&self, cut: Place, found: &Observed) -> Result<(), &'static str> {
+    fn recover(&mut self, cut: Place, found: &Observed) -> Result<(), &'static str> {
         let (mut judge, start) = (judge(), empty().mirror());
+        let unanswered = self.epoch.unanswered.clone();
         let timeline = judge
-            .judge(&self.epoch.records, &self.order, Mercy::default())
+            .judge_life(&mut self.epoch, &self.order, Mercy::default(), 0)
             .expect("nothing is wrong before the end");
         let end = End::Killed(cut);
-        judge
+        let verdict = judge
             .recover(start, &self.epoch, &self.order, &timeline, end, found, None)
-            .map_err(|failure| failure.rule)
+            .map_err(|failure| failure.rule);
+        self.epoch.forget_inferred(&unanswered);
+        verdict
     }
 }
 
@@ -164,11 +172,16 @@ fn name(name: &'static str) -> Bytes {
 }
 
 fn create() -> (Operation, Reply) {
-    let (flags, handle) = (OpenFlags(0o102), Handle(1));
-    let op = Operation::Create { parent: Ino::ROOT, name: name("a"), mode: 0o644, umask: 0, flags };
+    let (op, handle) = (open(0o102), Handle(1));
     let opened =
         Opened { handle, keep_cache: false, direct_io: false, cache_dir: false, no_flush: false };
     (op, Reply::Created { entry: entry(Some(attr(FILE, S_IFREG | 0o644, 1, 0))), opened })
+}
+
+/// open(2) of `a` with O_CREAT.
+fn open(flags: u32) -> Operation {
+    let flags = OpenFlags(flags);
+    Operation::Create { parent: Ino::ROOT, name: name("a"), mode: 0o644, umask: 0, flags }
 }
 
 fn lookup() -> Operation {
@@ -189,6 +202,19 @@ fn read(bytes: &'static [u8]) -> (Operation, Reply) {
 
 fn fsync() -> Operation {
     Operation::Fsync { ino: FILE, handle: Handle(1), datasync: false }
+}
+
+/// A file that was made, written twice and synced; then an O_TRUNC, and a read that shows what it did.
+/// The O_TRUNC is never answered.
+fn emptied_without_an_answer() -> Story {
+    let mut story = two_writes();
+    story.step(fsync(), Reply::Done);
+    let emptying = story.ask(open(0o1102));
+    story.commit();
+    let (op, reply) = read(b"");
+    story.step(op, reply);
+    story.leave(emptying);
+    story
 }
 
 /// A file that was made and written twice.
@@ -285,7 +311,7 @@ fn a_read_shows_every_acknowledged_write() {
 
 #[test]
 fn after_a_crash_a_file_is_a_prefix_of_its_writes() {
-    let story = two_writes();
+    let mut story = two_writes();
     for content in [&b""[..], b"first", b"firstsecond"] {
         assert_eq!(story.recover(story.place, &with_file(content)), Ok(()), "{content:?}");
     }
@@ -312,8 +338,34 @@ fn what_was_synced_is_there_after_a_crash() {
 }
 
 #[test]
+fn a_file_that_others_saw_emptied_may_be_found_empty() {
+    let mut story = emptied_without_an_answer();
+    assert_eq!(story.recover(story.place, &with_file(b"")), Ok(()));
+    for content in [&b"first"[..], b"firstsecond\0"] {
+        let found = with_file(content);
+        assert_eq!(story.recover(story.place, &found), Err("crash-content"), "{content:?}");
+    }
+    let (op, reply) = write(0, b"third");
+    story.step(op, reply);
+    for content in [&b""[..], b"third"] {
+        assert_eq!(story.recover(story.place, &with_file(content)), Ok(()), "{content:?}");
+    }
+    let found = with_file(b"thirdsecond");
+    assert_eq!(story.recover(story.place, &found), Err("crash-content"), "never emptied");
+}
+
+#[test]
+fn a_file_that_others_saw_emptied_and_synced_is_empty() {
+    let mut story = emptied_without_an_answer();
+    story.step(fsync(), Reply::Done);
+    assert_eq!(story.recover(story.place, &with_file(b"")), Ok(()));
+    let found = with_file(b"firstsecond");
+    assert_eq!(story.recover(story.place, &found), Err("crash-content"), "what was there before");
+}
+
+#[test]
 fn a_file_that_was_synced_keeps_its_name() {
-    let story = two_writes();
+    let mut story = two_writes();
     assert_eq!(story.recover(0, &empty()), Ok(()), "nothing was promised");
     let mut story = two_writes();
     story.step(fsync(), Reply::Done);

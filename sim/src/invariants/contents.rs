@@ -39,11 +39,12 @@ pub(crate) fn check(
         .map(|(ino, _)| *ino)
         .collect();
     let renamed = renamed(&start, changes, cut);
+    let changed = changed(&start, changes);
     let mut windows: BTreeMap<Ino, Window> = BTreeMap::new();
     for ino in &files {
         let mut promises = promises(*ino, epoch);
         promises.extend(renamed.iter().filter(|(whose, _)| whose == ino).map(|(_, asked)| *asked));
-        let window = window(*ino, changes, &promises, cut);
+        let window = window(*ino, changes, &changed, &promises, cut);
         windows.insert(*ino, window);
     }
     let mut mirror = start;
@@ -58,11 +59,10 @@ pub(crate) fn check(
     try_all(&mirror, &mut windows, None);
     for (index, change) in changes.iter().enumerate() {
         redo(&mut mirror, change, index);
-        let whose = content_changed(change).or_else(|| made(change));
-        if let Some(ino) = whose
+        if let Some(ino) = changed[index].or_else(|| made(change))
             && let Some(window) = windows.get_mut(&ino)
         {
-            window.count += usize::from(content_changed(change).is_some());
+            window.count += usize::from(changed[index].is_some());
             try_all(&mirror, &mut windows, Some(ino));
         }
     }
@@ -90,7 +90,7 @@ pub(crate) fn check(
                 window.count,
                 differs(&last, *ino, found)
             );
-            for change in changes.iter().filter(|c| content_changed(c) == Some(*ino)) {
+            for change in of_file(*ino, changes, &changed) {
                 let side = if change.place <= cut { "" } else { " (after the cut)" };
                 text.push_str(&format!(
                     "\n    at {}{side} {}",
@@ -104,10 +104,16 @@ pub(crate) fn check(
     Ok(())
 }
 
-fn window(ino: Ino, changes: &[Placed<'_>], promises: &[Place], cut: Place) -> Window {
+fn window(
+    ino: Ino,
+    changes: &[Placed<'_>],
+    changed: &[Option<Ino>],
+    promises: &[Place],
+    cut: Place,
+) -> Window {
     let mut window = Window { least: 0, most: None, count: 0, matched: false, seen: false };
     let mut count = 0;
-    for change in changes.iter().filter(|c| content_changed(c) == Some(ino)) {
+    for change in of_file(ino, changes, changed) {
         // Of what was inferred nobody knows with which commit it came.
         let certain = !change.record.inferred;
         let truncation = certain && !matches!(change.record.op, Operation::Write { .. });
@@ -121,6 +127,35 @@ fn window(ino: Ino, changes: &[Placed<'_>], promises: &[Place], cut: Place) -> W
         }
     }
     window
+}
+
+/// The changes of one file's content.
+fn of_file<'a, 'r>(
+    ino: Ino,
+    changes: &'a [Placed<'r>],
+    changed: &'a [Option<Ino>],
+) -> impl Iterator<Item = &'a Placed<'r>> {
+    let theirs = changes.iter().zip(changed).filter(move |(_, whose)| **whose == Some(ino));
+    theirs.map(|(change, _)| change)
+}
+
+/// The file whose content each change changed; O_TRUNC counts, also for a new file.
+fn changed(start: &Mirror, changes: &[Placed<'_>]) -> Vec<Option<Ino>> {
+    let mut mirror = start.clone();
+    let mut changed = Vec::new();
+    for (index, change) in changes.iter().enumerate() {
+        let op = &change.record.op;
+        changed.push(match op {
+            Operation::Create { flags, .. } if flags.truncates() => {
+                // The answer names the file, but one that was inferred may name none, or a guess.
+                let answered = made(change).filter(|ino| mirror.node(*ino).is_ok());
+                answered.or_else(|| emptied(&mirror, op)).or_else(|| made(change))
+            }
+            op => content_of(op),
+        });
+        redo(&mut mirror, change, index);
+    }
+    changed
 }
 
 /// Moments before which everything that was answered about a file must be there.
@@ -163,15 +198,7 @@ fn content_of(op: &Operation) -> Option<Ino> {
     }
 }
 
-/// The file whose content a change that succeeded changed; O_TRUNC counts, also for a new file.
-fn content_changed(change: &Placed<'_>) -> Option<Ino> {
-    match &change.record.op {
-        Operation::Create { flags, .. } if flags.truncates() => made(change),
-        op => content_of(op),
-    }
-}
-
-/// The file that an unanswered O_TRUNC may have emptied.
+/// The file that O_TRUNC empties, if its name is taken.
 fn emptied(mirror: &Mirror, op: &Operation) -> Option<Ino> {
     match op {
         Operation::Create { parent, name, flags, .. } if flags.truncates() => {
