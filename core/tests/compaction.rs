@@ -130,6 +130,53 @@ fn scattered_writes_become_one_extent_when_somebody_asks() {
 }
 
 #[test]
+fn scattered_writes_become_one_extent_when_the_writer_is_done() {
+    let mut w = world(Policy { untidy_min: 0, ..Policy::default() });
+    let (f, mut bytes) = file(&mut w, "f");
+    for n in 0..8 {
+        overwrite(&mut w, f, &mut bytes, n * 32 * KIB, 20 * KIB, 2 + n);
+        w.wait(SECOND);
+    }
+    assert_eq!((folds(&mut w), info(&mut w, f.0).extents.len()), (0, 16), "there is no pause");
+    w.wait(5 * SECOND);
+    assert_eq!((folds(&mut w), info(&mut w, f.0).extents.len()), (1, 1));
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+    sound(&mut w);
+    overwrite(&mut w, f, &mut bytes, 0, 20 * KIB, 20);
+    w.wait(5 * SECOND);
+    assert_eq!(folds(&mut w), 1, "too little was written since");
+}
+
+#[test]
+fn a_reader_finds_what_the_mount_before_left_untidy() {
+    let mut w = world(Policy { untidy_min: 0, ..Policy::default() });
+    let (f, mut bytes) = file(&mut w, "f");
+    for n in 0..8 {
+        overwrite(&mut w, f, &mut bytes, n * 32 * KIB, 20 * KIB, 2 + n);
+    }
+    w.remount();
+    let f = w.open(f.0).expect("open");
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+    w.wait(5 * SECOND);
+    assert_eq!((folds(&mut w), info(&mut w, f.0).extents.len()), (1, 1));
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+    sound(&mut w);
+}
+
+#[test]
+fn damage_between_two_pieces_that_are_read_together_is_none_of_theirs() {
+    let mut w = world(off());
+    let (f, mut bytes) = file(&mut w, "f");
+    let base = *w.pages.keys().next().expect("a segment");
+    overwrite(&mut w, f, &mut bytes, 40 * KIB, 8 * KIB, 2);
+    w.rotten.insert((base, 44 * KIB as u32));
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes, "nobody sees the damaged byte");
+    assert_eq!(compact(&mut w, f.0).folds, 1);
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+    assert!(w.reports.is_empty(), "{:?}", w.reports);
+}
+
+#[test]
 fn a_small_log_stays_in_the_log() {
     let mut w = world(off());
     let f = w.create(Ino::ROOT, "f").expect("create");

@@ -379,5 +379,6 @@ fn compaction(dice: &mut Dice) -> Policy {
         min_file_size: *dice.pick(&[0, 8 << 10, 64 << 10]),
         garbage_slack: *dice.pick(&[0, 16 << 10, usual.garbage_slack]),
         segment_max: *dice.pick(&[20_000, 64 << 10, usual.segment_max]),
+        untidy_min: *dice.pick(&[0, 16 << 10, usual.untidy_min]),
     }
 }

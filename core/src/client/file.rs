@@ -252,9 +252,17 @@ impl FileState {
         }
     }
 
-    /// The regions of which the log has become one to be folded, since the last call.
-    pub(super) fn due(&mut self, policy: &Policy) -> Vec<u64> {
-        self.committed_mut().map_or_else(Vec::new, |committed| committed.due(policy))
+    /// The regions of which the log has become one to be folded, since the last call, and those that are
+    /// to be folded when nobody writes.
+    pub(super) fn due(&mut self, policy: &Policy) -> (Vec<u64>, Vec<u64>) {
+        self.committed_mut().map_or_else(Default::default, |committed| committed.due(policy))
+    }
+
+    /// A fold of a region found nothing to do.
+    pub(super) fn region_is_settled(&mut self, region: u64) {
+        if let Some(committed) = self.committed_mut() {
+            committed.region_is_settled(region);
+        }
     }
 
     /// Whether so much of what the logs in memory name cannot be seen, or is not named any more and still

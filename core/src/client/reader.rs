@@ -3,17 +3,19 @@
 use super::file::Span;
 use super::tasks::done;
 use super::{Client, Mounted};
-use crate::data::page_io::{failure, page, pages};
+use crate::data::gather::{Gather, Part, read_parts};
+use crate::data::page_io::{failure, page};
 use crate::error::FsError;
-use crate::id::{Handle, Ino, RequestId, SegmentId};
+use crate::id::{Handle, Ino, RequestId};
 use crate::limits::{FILE_SIZE_MAX, IO_SIZE_MAX, REGION_SIZE};
 use crate::meta::ops::load::load_region;
 use crate::meta::txn::transact;
 use crate::port::kernel::{Caller, Operation, Piece, Pieces, Reply, Request};
-use crate::port::page_store::{PageError, PageReply, PageRequest};
+use crate::port::page_store::{PageError, PageRequest};
 use crate::port::{Point, Severity};
 use alloc::format;
 use alloc::vec::Vec;
+use bytes::Bytes;
 use core::ops::Range;
 
 /// Scattered pieces of a file that are fetched ahead at a time.
@@ -22,11 +24,16 @@ const PREFETCH_PARTS_MAX: usize = 512;
 /// How often one read looks again where bytes are that are not where they were.
 const READ_AGAIN_MAX: u32 = 16;
 
+/// Bytes between two pieces that are read along: what a device moves in the time that a request takes.
+const GAP_MAX: u32 = 16 << 10;
+
 /// A read that needs the page store: pieces with gaps, and what fills each gap.
 struct ReadPlan {
     pieces: Pieces,
-    /// Which piece, from where.
-    fetches: Vec<(usize, SegmentId, u32, u32)>,
+    /// Which pieces.
+    gaps: Vec<usize>,
+    /// From where, one part for each.
+    parts: Vec<Part>,
 }
 
 impl Client {
@@ -80,11 +87,12 @@ impl Client {
             return;
         }
         let Some(plan) = self.plan_read(ino, &range) else { return };
-        let parts = plan.fetches.iter().map(|(_, segment, offset, len)| (*segment, *offset, *len));
-        let parts: Vec<_> = parts.take(PREFETCH_PARTS_MAX).collect();
-        if parts.is_empty() {
+        if plan.parts.is_empty() {
             return;
         }
+        let gather = Gather::new(plan.parts, GAP_MAX);
+        let parts = gather.reads().iter().map(|part| (part.segment, part.offset, part.len));
+        let parts = parts.take(PREFETCH_PARTS_MAX).collect();
         self.spawn_own(move |cx| async move {
             // Whatever comes of it, the read itself will say.
             let _ = page(&cx, PageRequest::Prefetch { parts }).await;
@@ -132,23 +140,16 @@ impl Client {
         let Some(plan) = self.plan_read(ino, &wanted) else {
             return self.fail(id, FsError::Damaged);
         };
-        if plan.fetches.is_empty() {
+        if plan.parts.is_empty() {
             return self.reply(id, Reply::Data(plan.pieces), Point::Step);
         }
         self.pin(ino);
         self.spawn_waiting(id, move |cx| async move {
-            let requests = plan.fetches.iter();
-            let requests = requests.map(|(_, segment, offset, len)| PageRequest::Read {
-                segment: *segment,
-                offset: *offset,
-                len: *len,
-            });
-            let replies = pages(&cx, requests.collect()).await;
+            let read = read_parts(&cx, plan.parts.clone(), GAP_MAX).await;
             done(move |client| {
-                let replies =
-                    replies.into_iter().map(|reply| reply.map_err(|e| (e, failure(&cx, e))));
+                let read = read.into_iter().map(|read| read.map_err(|e| (e, failure(&cx, e))));
                 if !cx.left() {
-                    client.read_fetched(id, (request, wanted), plan, replies);
+                    client.read_fetched(id, (request, wanted), plan, read);
                 }
                 client.unpin(ino);
             })
@@ -160,16 +161,15 @@ impl Client {
         id: RequestId,
         (request, range): (Request, Range<u64>),
         mut plan: ReadPlan,
-        replies: impl Iterator<Item = Result<PageReply, (PageError, FsError)>>,
+        read: impl Iterator<Item = Result<Bytes, (PageError, FsError)>>,
     ) {
         let Operation::Read { ino, .. } = request.op else { return };
-        for ((piece, segment, offset, len), reply) in plan.fetches.iter().zip(replies) {
-            let (error, failure) = match reply {
-                Ok(PageReply::Data(bytes)) if bytes.len() == *len as usize => {
+        for ((piece, part), read) in plan.gaps.iter().zip(&plan.parts).zip(read) {
+            let (error, failure) = match read {
+                Ok(bytes) => {
                     plan.pieces[*piece] = Piece::Bytes(bytes);
                     continue;
                 }
-                Ok(_) => (PageError::Io, FsError::Damaged),
                 Err(error) => error,
             };
             let looks = !planted!(NoSecondLook);
@@ -182,8 +182,8 @@ impl Client {
             self.report(
                 Severity::Error,
                 format!(
-                    "reading inode {ino}, bytes {}..{}: segment {segment}, payload {offset}+{len}: {error:?}",
-                    range.start, range.end
+                    "reading inode {ino}, bytes {}..{}: segment {}, payload {}+{}: {error:?}",
+                    range.start, range.end, part.segment, part.offset, part.len
                 ),
             );
             return self.fail(id, failure);
@@ -214,7 +214,7 @@ impl Client {
     fn plan_read(&self, ino: Ino, wanted: &Range<u64>) -> Option<ReadPlan> {
         let file = self.inodes.file(ino)?;
         let committed = file.committed()?;
-        let mut plan = ReadPlan { pieces: Pieces::new(), fetches: Vec::new() };
+        let mut plan = ReadPlan { pieces: Pieces::new(), gaps: Vec::new(), parts: Vec::new() };
         let range = within(wanted, file.size()?);
         if range.is_empty() {
             return Some(plan);
@@ -239,7 +239,8 @@ impl ReadPlan {
             Span::Bytes(bytes) => self.pieces.push(Piece::Bytes(bytes)),
             Span::Hole => self.pieces.push(Piece::Zeros(len)),
             Span::Segment { segment, offset } => {
-                self.fetches.push((self.pieces.len(), segment, offset, len));
+                self.gaps.push(self.pieces.len());
+                self.parts.push(Part { segment, offset, len });
                 self.pieces.push(Piece::Zeros(len));
             }
         }

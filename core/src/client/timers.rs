@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Room,
     /// When commits that nobody asked to be durable have reached their age.
     SyncAged,
+    /// When files may have been quiet for long enough to be tidied up.
+    Tidy,
 }
 
 /// All timers, earliest first.
@@ -33,6 +35,7 @@ pub(super) struct Timers {
     flush: bool,
     sync: bool,
     room: bool,
+    tidy: bool,
 }
 
 impl Timers {
@@ -51,6 +54,7 @@ impl Timers {
             Timer::FlushAged => self.flush = false,
             Timer::SyncAged => self.sync = false,
             Timer::Room => self.room = false,
+            Timer::Tidy => self.tidy = false,
             Timer::Wake(_) => {}
         }
         Some(timer)
@@ -69,6 +73,7 @@ impl Client {
             Timer::FlushAged => self.flush_aged(),
             Timer::Room => self.unpark(),
             Timer::SyncAged => self.sync_aged(),
+            Timer::Tidy => self.tidy_up(),
         }
     }
 
@@ -95,6 +100,13 @@ impl Client {
     pub(super) fn arm_sync(&mut self) {
         if !core::mem::replace(&mut self.timers.sync, true) {
             self.timers.arm(self.now.mono.after(self.config.sync_after), Timer::SyncAged);
+        }
+    }
+
+    /// Makes sure that untidy files are looked at again.
+    pub(super) fn arm_tidy(&mut self, after: Duration) {
+        if !core::mem::replace(&mut self.timers.tidy, true) {
+            self.timers.arm(self.now.mono.after(after), Timer::Tidy);
         }
     }
 

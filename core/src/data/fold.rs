@@ -17,6 +17,7 @@ use super::write_log::LogExtent;
 use crate::id::SegmentId;
 use crate::limits::{LOG_BYTES_MAX, WRITE_BUFFER_MAX};
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -31,6 +32,10 @@ const WRITTEN: u64 = 1;
 const FRAGMENT_MAX: u64 = 256 << 10;
 /// The same when somebody asked for it.
 const FRAGMENT_ASKED_MAX: u64 = 4 << 20;
+/// What is put in order in one piece, or not at all, where there is not enough for everything.
+const WINDOW: u64 = 8 << 20;
+/// Visible extents of a region below this length on average are untidy.
+const TIDY_MIN: u64 = 64 << 10;
 /// Log entries for each visible extent that a read may meet.
 const DEPTH_MAX: u64 = 8;
 /// Visible extents that a region may have before its depth counts.
@@ -53,6 +58,8 @@ pub struct Policy {
     pub min_file_size: u64,
     /// So many bytes more of a file may be garbage before its writers wait for folds.
     pub garbage_slack: u64,
+    /// Visible bytes from which on a region is tidied up when nobody writes to its file.
+    pub untidy_min: u64,
     /// Largest payload of a segment that a fold writes.
     pub segment_max: u32,
 }
@@ -64,7 +71,8 @@ impl Default for Policy {
             write_log_count: 2_147_483_647,
             space_amplification_percent: 50,
             min_file_size: 64 << 20,
-            garbage_slack: 128 << 20,
+            garbage_slack: 96 << 20,
+            untidy_min: 1 << 20,
             segment_max: 8 << 20,
         }
     }
@@ -120,6 +128,21 @@ impl RegionLog {
             || covered > DEPTH_MAX * (visible + COVERED_FREE);
         amplified || crowded || deep || self.carried > CARRIED_MAX
     }
+
+    /// Whether a fold would pay when nobody writes: reads meet many small extents, and enough was written to
+    /// put a part of them in order.
+    pub fn is_untidy(&self, map: &ExtentMap, policy: &Policy) -> bool {
+        let (visible, extents) = (map.bytes(), map.len() as u64);
+        policy.enabled
+            && visible >= policy.untidy_min
+            && visible < extents * TIDY_MIN
+            && self.written >= visible.min(WINDOW) / 2
+    }
+
+    /// A fold found nothing to do: what was written so far is no reason to try again.
+    pub fn is_settled(&mut self) {
+        self.written = 0;
+    }
 }
 
 /// The log of a region, painted.
@@ -164,10 +187,15 @@ impl Overlay {
     /// What to do with it. `sparse` are the segments that will be mostly dead; `asked`: somebody wants it
     /// whatever it costs.
     pub fn plan(&self, sparse: &BTreeSet<SegmentId>, asked: bool) -> Plan {
+        self.plan_in(WINDOW, sparse, asked)
+    }
+
+    fn plan_in(&self, window: u64, sparse: &BTreeSet<SegmentId>, asked: bool) -> Plan {
         let planner = Planner {
             sparse,
             asked,
             budget: self.log.written.saturating_mul(2),
+            window,
             moves_carried: self.carried() > LOG_BYTES_MAX,
         };
         let pieces = self.map.owned().map(|(extent, owner)| Piece {
@@ -254,6 +282,8 @@ struct Planner<'a> {
     asked: bool,
     /// Bytes that may be moved for the sake of order.
     budget: u64,
+    /// Runs are cut where the file has a multiple of this.
+    window: u64,
     /// The log carries more than it should.
     moves_carried: bool,
 }
@@ -261,30 +291,45 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn plan(&self, pieces: Vec<Piece>) -> Plan {
         let runs = self.runs(pieces);
-        let order: u64 =
-            runs.iter().filter(|run| run.is_scattered()).map(|run| self.of_choice(run)).sum();
-        let all = self.asked || order <= self.budget;
+        let mut left = if self.asked { u64::MAX } else { self.budget };
+        let chosen = self.choose(&runs, &mut left);
         let mut plan = Plan::default();
-        for run in runs {
-            if run.is_scattered() && (all || self.of_choice(&run) <= 2 * run.written()) {
+        let (mut price, mut paid) = (0u64, 0u64);
+        for (run, chosen) in runs.into_iter().zip(chosen) {
+            if chosen {
+                price += self.of_choice(&run.pieces);
+                paid += run.written();
                 plan.moved.extend(run.pieces.into_iter().map(|piece| piece.extent));
             } else {
-                self.keep(&mut plan, run);
+                self.keep(&mut plan, run, &mut left);
             }
         }
-        if all && order > 0 {
-            // What was written has paid for this, and pays for nothing more.
-            plan.folded.append(&mut plan.written);
-            plan.folded.sort_by_key(|extent| extent.offset);
-        }
+        // What was written elsewhere pays for what was moved beyond what was itself written.
+        pay(&mut plan, price.div_ceil(2).saturating_sub(paid));
         plan
+    }
+
+    /// Which runs are moved, those first that save the most extents for the bytes they cost.
+    fn choose(&self, runs: &[Run], left: &mut u64) -> Vec<bool> {
+        let cost: Vec<u64> = runs.iter().map(|run| self.of_choice(&run.pieces)).collect();
+        let scattered = (0..runs.len()).filter(|n| runs[*n].is_scattered());
+        let mut order: Vec<usize> = scattered.collect();
+        order.sort_by_key(|n| cost[*n] / (runs[*n].pieces.len() as u64 - 1));
+        let mut chosen = vec![false; runs.len()];
+        for n in order {
+            if let Some(rest) = left.checked_sub(cost[n]) {
+                *left = rest;
+                chosen[n] = true;
+            }
+        }
+        chosen
     }
 
     /// Bytes that are moved for the sake of order only. To take a part of a segment that could stay leaves
     /// the rest of it behind, perhaps mostly dead: without the bound of what was written one fold would
     /// make the next one necessary, for ever.
-    fn of_choice(&self, run: &Run) -> u64 {
-        let stays = run.pieces.iter().filter(|piece| !self.must_move(&piece.extent));
+    fn of_choice(&self, pieces: &[Piece]) -> u64 {
+        let stays = pieces.iter().filter(|piece| !self.must_move(&piece.extent));
         stays.map(|piece| piece.extent.len).sum()
     }
 
@@ -293,8 +338,13 @@ impl Planner<'_> {
         let mut runs: Vec<Run> = Vec::new();
         for piece in pieces {
             let loose = self.is_loose(&piece.extent);
+            let offset = piece.extent.offset;
             match runs.last_mut() {
-                Some(run) if run.loose == loose && run.end() == piece.extent.offset => {
+                Some(run)
+                    if run.loose == loose
+                        && run.end() == offset
+                        && run.begin() / self.window == offset / self.window =>
+                {
                     run.pieces.push(piece);
                 }
                 _ => runs.push(Run { loose, pieces: Vec::from([piece]) }),
@@ -304,11 +354,15 @@ impl Planner<'_> {
     }
 
     /// What of a run must move does; neighbours that were written go along.
-    fn keep(&self, plan: &mut Plan, run: Run) {
+    fn keep(&self, plan: &mut Plan, run: Run, left: &mut u64) {
         let fresh = |piece: &Piece| piece.written || self.must_move(&piece.extent);
         let groups = run.pieces.chunk_by(|a, b| fresh(a) == fresh(b));
         for group in groups {
-            let together = run.loose && group.len() > 1 && fresh(&group[0]);
+            let rest = left.checked_sub(self.of_choice(group));
+            let together = run.loose && group.len() > 1 && fresh(&group[0]) && rest.is_some();
+            if let (true, Some(rest)) = (together, rest) {
+                *left = rest;
+            }
             for Piece { extent, written } in group {
                 let extent = extent.clone();
                 if together || self.must_move(&extent) {
@@ -335,6 +389,20 @@ impl Planner<'_> {
     }
 }
 
+/// So many bytes of what was written pay for something, and for nothing more.
+fn pay(plan: &mut Plan, mut owed: u64) {
+    let kept = core::mem::take(&mut plan.written);
+    for extent in kept {
+        if owed > 0 {
+            owed = owed.saturating_sub(extent.len);
+            plan.folded.push(extent);
+        } else {
+            plan.written.push(extent);
+        }
+    }
+    plan.folded.sort_by_key(|extent| extent.offset);
+}
+
 /// Pieces that touch.
 struct Run {
     loose: bool,
@@ -349,6 +417,10 @@ impl Run {
 
     fn written(&self) -> u64 {
         self.pieces.iter().filter(|piece| piece.written).map(|piece| piece.extent.len).sum()
+    }
+
+    fn begin(&self) -> u64 {
+        self.pieces.first().map_or(0, |piece| piece.extent.offset)
     }
 
     fn end(&self) -> u64 {

@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::error::FsError;
@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) pages: BTreeMap<SegmentId, Vec<u8>>,
     /// Segments that cannot be read or verified.
     pub(crate) page_errors: BTreeMap<SegmentId, PageError>,
+    /// Payload bytes that are damaged.
+    pub(crate) rotten: BTreeSet<(SegmentId, u32)>,
     /// What was to be fetched ahead.
     pub(crate) prefetched: Vec<(SegmentId, u32, u32)>,
     /// Most rows that one read of a range brings.
@@ -75,6 +77,7 @@ impl World {
             kv: BTreeMap::new(),
             pages: BTreeMap::new(),
             page_errors: BTreeMap::new(),
+            rotten: BTreeSet::new(),
             prefetched: Vec::new(),
             rows_max: u32::MAX,
             too_old_every: u64::MAX,
@@ -349,6 +352,10 @@ impl World {
             PageRequest::Read { segment, offset, len } => {
                 self.page_errors.get(&segment).map_or(Ok(()), |error| Err(*error))?;
                 let bytes = self.pages.get(&segment).ok_or(PageError::Missing)?;
+                let read = (segment, offset)..(segment, offset + len);
+                if let Some((_, offset)) = self.rotten.range(read).next() {
+                    return Err(PageError::Corrupt { offset: *offset });
+                }
                 let (from, to) = (offset as usize, (offset + len) as usize);
                 Ok(PageReply::Data(Bytes::copy_from_slice(&bytes[from..to])))
             }

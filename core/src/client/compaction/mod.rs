@@ -3,7 +3,8 @@
 //! Owns: the queue, its triggers, the pace. Never does: choosing what a fold moves (`data/fold.rs`).
 //!
 //! A region is queued when its log is loaded or grows and has become due; when enough of its file was
-//! erased; when a segment that it names is mostly dead; or when somebody asks. One fold is under way at a
+//! erased; when a segment that it names is mostly dead; when it is untidy and nobody writes; or when
+//! somebody asks. One fold is under way at a
 //! time, holds one segment's payload in memory, and gives the callers at least as much time as it takes,
 //! unless others wait behind it. Where so much more has become garbage since it was due, what is written
 //! goes out no faster than space comes back.
@@ -11,6 +12,7 @@
 //! Nothing here is durable: what a mount forgets, the next one finds again where it loads a log.
 
 mod run;
+mod tidy;
 
 use super::tasks::{TaskId, done};
 use super::{Client, Phase};
@@ -32,6 +34,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
+use tidy::Untidy;
 
 /// Longest pause between two steps of a fold.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
@@ -79,6 +82,7 @@ pub(super) struct Compaction {
     /// Mostly dead segments, by whose log named them first.
     sparse: BTreeMap<Ino, BTreeSet<SegmentId>>,
     given_up: BTreeSet<Place>,
+    untidy: Untidy,
     /// Bytes that no log names, in segments that some log does, by owner: what this mount left of them.
     unnamed: BTreeMap<Ino, i64>,
     /// Where a look at all logs goes on.
@@ -134,7 +138,7 @@ impl Compaction {
 
     /// How much waits or is under way.
     pub(super) fn pending(&self) -> usize {
-        self.queue.len() + usize::from(self.running.is_some())
+        self.queue.len() + usize::from(self.running.is_some()) + self.untidy.len()
     }
 
     fn concerns(&self, ino: Ino) -> bool {
@@ -150,7 +154,7 @@ impl Client {
             return;
         }
         let Some(file) = self.inodes.file_mut(ino) else { return };
-        let due = file.due(&self.config.compaction);
+        let (due, untidy) = file.due(&self.config.compaction);
         let erased = file.wants_sweep();
         if erased {
             file.swept();
@@ -161,6 +165,7 @@ impl Client {
         if erased {
             self.compact(Work::Erases(ino, false));
         }
+        self.tidy_later(ino, untidy);
     }
 
     /// A segment is mostly dead: what is left of it is moved.

@@ -4,6 +4,7 @@ use super::{Client, GIVEN_UP_MAX};
 use crate::client::reclaim::delete_segments;
 use crate::client::tasks::{Done, done};
 use crate::data::extent_map::Source;
+use crate::data::gather::{Gather, Part};
 use crate::data::page_io::{page, pages};
 use crate::data::write_log::LogExtent;
 use crate::error::FsError;
@@ -12,11 +13,10 @@ use crate::limits::{LOG_BYTES_MAX, SEGMENT_PAYLOAD_MAX};
 use crate::meta::ops::fold::{Folded, Moved, Place, Reason, Survey, fold, survey};
 use crate::meta::txn::{Volume, transact};
 use crate::port::meta_kv::Version;
-use crate::port::page_store::{PageError, PageReply, PageRequest, SegmentDraft};
+use crate::port::page_store::{PageError, PageRequest, SegmentDraft};
 use crate::port::{Point, Severity};
 use crate::task::{Ask, Cx};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,8 +25,6 @@ use core::future::Future;
 
 /// Bytes between two pieces that are read along.
 const GAP_MAX: u32 = 64 << 10;
-/// Longest read.
-const READ_MAX: u32 = 1 << 20;
 /// Reads under way at a time.
 const READS: usize = 4;
 
@@ -80,7 +78,13 @@ impl Client {
     fn folded(&mut self, place: Place, end: End) {
         let (survey, folded, point) = match end {
             End::Committed(survey, folded, point) => (survey, folded, point),
-            End::Nothing | End::Failed(Failure::Quiet) => return,
+            End::Failed(Failure::Quiet) => return,
+            End::Nothing => {
+                if let Some(file) = self.inodes.file_mut(place.ino) {
+                    file.region_is_settled(place.region);
+                }
+                return;
+            }
             End::Failed(Failure::Failed(error)) => return self.compaction_failed(place.ino, error),
             End::Failed(Failure::Unreadable(segment, error)) => {
                 return self.give_up(place, segment, error);
@@ -231,79 +235,36 @@ fn carry(extents: &[LogExtent], payload: Vec<Bytes>) -> Vec<LogExtent> {
     carried.collect()
 }
 
-/// A read of a segment that serves several extents.
-#[derive(Clone, Copy)]
-struct Fetch {
-    segment: SegmentId,
-    offset: u32,
-    len: u32,
-}
-
 /// The bytes of extents, one handle for each.
 async fn fetch(cx: &Cx, extents: &[LogExtent]) -> Result<Vec<Bytes>, Failure> {
-    let fetches = fetches(extents);
-    let mut found: BTreeMap<(SegmentId, u32), Bytes> = BTreeMap::new();
-    for batch in fetches.chunks(READS) {
-        let requests = batch.iter().map(|f| PageRequest::Read {
-            segment: f.segment,
-            offset: f.offset,
-            len: f.len,
-        });
-        let replies = pages(cx, requests.collect()).await;
-        for (fetch, reply) in batch.iter().zip(replies) {
-            match reply {
-                Ok(PageReply::Data(bytes)) if bytes.len() == fetch.len as usize => {
-                    found.insert((fetch.segment, fetch.offset), bytes);
-                }
-                // It was removed, or folded by somebody else.
-                Err(PageError::Missing | PageError::Unavailable) => return Err(Failure::Quiet),
-                Ok(_) => return Err(Failure::Unreadable(fetch.segment, PageError::Io)),
-                Err(error) => return Err(Failure::Unreadable(fetch.segment, error)),
-            }
-        }
+    let gather = Gather::new(extents.iter().filter_map(part).collect(), GAP_MAX);
+    let mut replies = Vec::new();
+    for batch in gather.reads().chunks(READS) {
+        replies.extend(pages(cx, batch.iter().map(Part::request).collect()).await);
         cx.ask(Ask::Pace).await;
         if cx.interrupted() {
             return Err(Failure::Quiet);
         }
     }
+    let mut read = gather.cut(cx, &replies).await.into_iter();
     let bytes = extents.iter().map(|extent| match &extent.source {
-        Source::Bytes(bytes) => Some(bytes.slice(..extent.len as usize)),
-        Source::Segment { segment, offset } => {
-            let (at, read) = found.range((*segment, 0)..=(*segment, *offset)).next_back()?;
-            let from = (offset - at.1) as usize;
-            let to = from.checked_add(extent.len as usize).filter(|to| *to <= read.len())?;
-            Some(read.slice(from..to))
-        }
+        Source::Bytes(bytes) => Ok(bytes.slice(..extent.len as usize)),
+        Source::Segment { segment, .. } => match read.next() {
+            Some(Ok(bytes)) => Ok(bytes),
+            // It was removed, or folded by somebody else.
+            Some(Err(PageError::Missing | PageError::Unavailable)) => Err(Failure::Quiet),
+            Some(Err(error)) => Err(Failure::Unreadable(*segment, error)),
+            None => Err(Failure::Failed(FsError::Damaged)),
+        },
     });
-    bytes.collect::<Option<_>>().ok_or(Failure::Failed(FsError::Damaged))
+    bytes.collect()
 }
 
-/// As few reads as it takes, in the order of the segments. What lies close together is read in one go; no
-/// extent is cut.
-fn fetches(extents: &[LogExtent]) -> Vec<Fetch> {
-    let mut wanted: Vec<Fetch> = extents
-        .iter()
-        .filter_map(|extent| match extent.source {
-            Source::Segment { segment, offset } => {
-                Some(Fetch { segment, offset, len: extent.len as u32 })
-            }
-            Source::Bytes(_) => None,
-        })
-        .collect();
-    wanted.sort_by_key(|fetch| (fetch.segment, fetch.offset, fetch.len));
-    let mut fetches: Vec<Fetch> = Vec::new();
-    for next in wanted {
-        let end = next.offset + next.len;
-        match fetches.last_mut() {
-            Some(last)
-                if last.segment == next.segment
-                    && next.offset <= (last.offset + last.len).saturating_add(GAP_MAX)
-                    && (end <= last.offset + last.len || end - last.offset <= READ_MAX) =>
-            {
-                last.len = last.len.max(end - last.offset);
-            }
-            _ => fetches.push(next),
+fn part(extent: &LogExtent) -> Option<Part> {
+    match extent.source {
+        Source::Segment { segment, offset } => {
+            Some(Part { segment, offset, len: extent.len as u32 })
         }
+        Source::Bytes(_) => None,
     }
-    fetches
 }

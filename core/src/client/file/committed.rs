@@ -156,14 +156,26 @@ impl Committed {
         }
     }
 
-    /// The regions of which the log has become one to be folded, since the last call.
-    pub(super) fn due(&mut self, policy: &Policy) -> Vec<u64> {
-        let touched = core::mem::take(&mut self.touched);
-        let is_due = |region: &u64| match self.regions.get(region) {
-            Some(Region::Loaded(_, loaded)) => loaded.log.is_due(&loaded.map, self.size, policy),
-            _ => false,
-        };
-        touched.into_iter().filter(is_due).collect()
+    /// The regions of which the log has become one to be folded, since the last call, and those that are
+    /// to be folded when nobody writes.
+    pub(super) fn due(&mut self, policy: &Policy) -> (Vec<u64>, Vec<u64>) {
+        let (mut due, mut untidy) = (Vec::new(), Vec::new());
+        for region in core::mem::take(&mut self.touched) {
+            let Some(Region::Loaded(_, loaded)) = self.regions.get(&region) else { continue };
+            if loaded.log.is_due(&loaded.map, self.size, policy) {
+                due.push(region);
+            } else if loaded.log.is_untidy(&loaded.map, policy) {
+                untidy.push(region);
+            }
+        }
+        (due, untidy)
+    }
+
+    /// A fold of a region found nothing to do.
+    pub(super) fn region_is_settled(&mut self, region: u64) {
+        if let Some(Region::Loaded(_, loaded)) = self.regions.get_mut(&region) {
+            loaded.log.is_settled();
+        }
     }
 
     /// Bytes that the logs in memory name and nobody can see, and those that are visible.

@@ -151,6 +151,47 @@ fn what_was_written_pays_once() {
     assert_eq!((plan.folded.len(), plan.written.len()), (1, 0));
 }
 
+/// A region of 64 MiB in segments of 8 MiB, as a fold leaves it, and `written` pages of it written over since.
+fn worn(written: u64) -> Overlay {
+    const PAGES: u64 = 16 << 10;
+    let mut overlay = Overlay::default();
+    let base = (0..8).map(|n| stored(n * super::WINDOW, super::WINDOW, 1 + n, 0));
+    overlay.paint(base.collect(), true);
+    // A stride that is prime to the number of pages meets them all, far apart.
+    let page = |n: u64| stored(n * 6_151 % PAGES * 4 * KIB, 4 * KIB, 100, (n * 4 * KIB) as u32);
+    overlay.paint((0..written).map(page).collect(), false);
+    overlay
+}
+
+#[test]
+fn where_not_everything_can_be_put_in_order_a_part_is() {
+    let mut overlay = worn(5_000);
+    assert!(overlay.log.is_untidy(&overlay.map, &Policy::default()));
+    let plan = overlay.plan(&BTreeSet::new(), false);
+    let budget = 2 * 5_000 * 4 * KIB;
+    let windows = budget / super::WINDOW;
+    assert_eq!((windows, plan.moved_bytes()), (4, windows * super::WINDOW));
+    assert_eq!(plan.parts(8 << 20).len(), 4, "each window becomes one segment");
+    let after = carried_out(&plan, 8 << 20);
+    assert!(after.log.written <= overlay.log.written - plan.moved_bytes() / 2);
+    assert!(!after.log.is_untidy(&after.map, &Policy::default()), "it has been paid for");
+    overlay.log.is_settled();
+    assert!(!overlay.log.is_untidy(&overlay.map, &Policy::default()));
+}
+
+#[test]
+fn a_region_is_untidy_when_enough_was_written_in_small_pieces() {
+    let untidy = |overlay: &Overlay| overlay.log.is_untidy(&overlay.map, &Policy::default());
+    assert!(untidy(&worn(1_100)));
+    assert!(!untidy(&worn(1_000)), "that would not pay for one segment");
+    let mut whole = Overlay::default();
+    whole.paint((0..16).map(|n| stored(n << 22, 4 << 20, 1 + n, 0)).collect(), false);
+    assert!(!untidy(&whole), "extents of 4 MiB");
+    let mut small = Overlay::default();
+    small.paint((0..100).map(|n| stored(n * 4 * KIB, 4 * KIB, 1 + n, 0)).collect(), false);
+    assert!(!untidy(&small), "400 KiB");
+}
+
 fn extent() -> impl Strategy<Value = (u64, u64, u64, bool)> {
     (0..400u64, 1..200u64, 1..6u64, any::<bool>())
         .prop_map(|(at, len, segment, carried)| (at * KIB, len * KIB, segment, carried))
@@ -169,6 +210,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..12),
         dead in prop::collection::btree_set(1..6u64, 0..3),
         asked in any::<bool>(),
+        window in prop::sample::select(vec![40 * KIB, 100 * KIB, super::WINDOW]),
     ) {
         let mut overlay = Overlay::default();
         let mut place = 0;
@@ -187,7 +229,7 @@ proptest! {
             overlay.paint(extents.collect(), folded);
         }
         let sparse: BTreeSet<SegmentId> = dead.into_iter().map(id).collect();
-        let plan = overlay.plan(&sparse, asked);
+        let plan = overlay.plan_in(window, &sparse, asked);
         let after = carried_out(&plan, 64 << 10);
         let end = 1 << 20;
         prop_assert_eq!(after.map.bytes(), overlay.map.bytes());
@@ -205,7 +247,8 @@ proptest! {
             Source::Bytes(_) => true,
             Source::Segment { segment, .. } => sparse.contains(segment),
         }).map(|e| e.len).sum();
-        prop_assert!(asked || plan.moved_bytes() <= 2 * overlay.log.written + must);
+        let paid = overlay.log.written - after.log.written;
+        prop_assert!(asked || plan.moved_bytes() <= 2 * paid + must, "each byte written pays once");
         for segment in after.visible().keys() {
             prop_assert!(!sparse.contains(segment), "{segment} is mostly dead and still named");
         }

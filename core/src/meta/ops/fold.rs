@@ -29,6 +29,8 @@ const PACKS_MAX: u32 = 2048;
 pub enum Reason {
     /// It may pay.
     Due,
+    /// Nobody writes, and readers would have less to do.
+    Untidy,
     /// Something was erased, and nothing is to lie below the erase any more.
     Erased,
     /// Somebody wants it, whatever it costs.
@@ -76,7 +78,8 @@ pub async fn survey(txn: &mut Txn<'_>, place: Place, reason: Reason) -> FsResult
     let unseen = planted!(ResurrectedErase);
     let erased = erases.last().filter(|_| all).map(|(key, _)| key);
     let target = target(newest, erased)?;
-    let lifts = reason != Reason::Due && target.0 > *newest;
+    let wanted = matches!(reason, Reason::Erased | Reason::Asked);
+    let lifts = wanted && target.0 > *newest;
     let mut overlay = Overlay::default();
     let erases = if unseen { Vec::new() } else { erases };
     for paint in in_order(erases, packs.iter().cloned())? {
