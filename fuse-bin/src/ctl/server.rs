@@ -60,8 +60,8 @@ impl Facts {
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
-    /// Device and inode of the socket's file.
-    file: (u64, u64),
+    /// Which file it is.
+    file: Identity,
 }
 
 impl Drop for Socket {
@@ -129,9 +129,12 @@ pub(super) fn listen<R: Respond>(
     Ok(Socket { path: path.to_path_buf(), file })
 }
 
-fn file_of(path: &Path) -> io::Result<(u64, u64)> {
+/// Device, inode and change time: a filesystem may give the number of a removed inode to the next one.
+type Identity = (u64, u64, i64, i64);
+
+fn file_of(path: &Path) -> io::Result<Identity> {
     let meta = path.symlink_metadata()?;
-    Ok((meta.dev(), meta.ino()))
+    Ok((meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
 }
 
 /// Answers one asker until it goes away.
@@ -192,5 +195,30 @@ pub(crate) fn answer<R: Respond>(host: &Arc<Host<R>>, facts: &Facts, ask: &Ask) 
         }
         (Some(other), _) => Told::Error { errno: 0, text: format!("unexpected answer {other:?}") },
         (None, _) => Told::Error { errno: 110, text: "the mount did not answer in time".into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_another_mount_has_taken_over_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("run/0-42.sock");
+        std::fs::create_dir(path.parent().expect("its directory")).expect("mkdir");
+        let bind = || {
+            // Beside the old one at first, so that it gets a number of its own.
+            let new = path.with_extension("new");
+            UnixListener::bind(&new).expect("bind");
+            std::fs::rename(&new, &path).expect("rename");
+            Socket { path: path.clone(), file: file_of(&path).expect("stat") }
+        };
+        let first = bind();
+        let second = bind();
+        drop(first);
+        assert!(path.exists(), "the second one's");
+        drop(second);
+        assert!(!path.parent().expect("its directory").exists(), "the last one leaves nothing");
     }
 }
