@@ -21,6 +21,7 @@ use crate::history::{CommitOrder, Place, Record};
 pub use crate::invariants::order::place_changes;
 use crate::invariants::{change_time, listing};
 use crate::replay::{Change, Mirror, Usage, as_answered};
+use crate::shed;
 use crate::times::{Shown, Span, Stamp, Times};
 use crate::world::{Failure, Outcome, brief};
 
@@ -93,11 +94,11 @@ impl Judge {
         // Most answers are true at their point: one replay tells.
         self.walk(start.clone(), &changes, &mut claims, mercy, |claim| (claim.best, claim.best));
         claims.retain(|c| c.seen != ALL);
-        for shed in [false, true] {
+        for with_shed in [false, true] {
             // Only then what a write under way takes before it takes effect.
-            claims
-                .iter_mut()
-                .for_each(|c| c.shed = if shed { self.shed_by(c, records) } else { None });
+            if with_shed && !claims.is_empty() {
+                shed::note(&mut claims, start.clone(), &changes, records, &self.lost_writes);
+            }
             self.walk(start.clone(), &changes, &mut claims, mercy, |claim| {
                 (claim.first, claim.last)
             });
@@ -113,23 +114,6 @@ impl Judge {
         listing::check(start, &changes, records, &places)?;
         self.mirror = states;
         Ok(timeline)
-    }
-
-    /// The inode of a claim, if a write of it was under way.
-    fn shed_by(&self, claim: &Claim<'_>, records: &[Record]) -> Option<Ino> {
-        let ino = claim.about()?;
-        let (first, last) = (claim.record.asked, claim.record.answered);
-        let answered = records.iter().filter_map(|r| match r.op {
-            Operation::Write { ino, .. } => {
-                // One that failed may have come so far, and no further.
-                let end = if r.succeeded() { r.answered } else { Place::MAX };
-                Some((ino, r.asked, end))
-            }
-            _ => None,
-        });
-        let lost = self.lost_writes.iter().map(|(ino, asked, _)| (*ino, *asked, Place::MAX));
-        let mut writes = answered.chain(lost);
-        writes.any(|(whose, asked, end)| whose == ino && asked < last && end > first).then_some(ino)
     }
 
     /// Makes all changes in order, notes stamps and new inodes, and returns the final state.

@@ -12,6 +12,7 @@ use crate::check::{Mercy, is_change, reply_attr};
 use crate::history::{CommitOrder, Place, Record};
 use crate::invariants::limits::may_be_full;
 use crate::replay::{Mirror, kind};
+use crate::shed::Shed;
 
 /// Bits of what an answer says; each must hold in some state of its interval.
 pub(crate) const RESULT: u8 = 1;
@@ -28,8 +29,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) best: usize,
     pub(crate) last: usize,
     pub(crate) seen: u8,
-    /// An inode from which a write under way may have taken set-id bits and capabilities.
-    pub(crate) shed: Option<Ino>,
+    /// What a write may have taken from its inode.
+    pub(crate) shed: Option<Shed>,
 }
 
 impl Claim<'_> {
@@ -125,16 +126,16 @@ pub(crate) fn claims<'a>(
 
 /// Which parts of a claim are true in a state.
 pub(crate) fn holds(mirror: &Mirror, claim: &Claim<'_>, mercy: Mercy) -> u8 {
-    let Some(ino) = claim.shed else { return is_true(mirror, claim, mercy) };
-    let mut shed = mirror.clone();
-    shed.shed(ino);
-    let seen = is_true(mirror, claim, mercy) | is_true(&shed, claim, mercy);
-    if seen == ALL {
-        return seen;
+    let mut seen = is_true(mirror, claim, mercy);
+    let Some(Shed { ino, group_taken, group_kept }) = claim.shed else { return seen };
+    for group in [false, true] {
+        if seen != ALL && if group { group_taken } else { group_kept } {
+            let mut shed = mirror.clone();
+            shed.shed(ino, group);
+            seen |= is_true(&shed, claim, mercy);
+        }
     }
-    // Taken when the mode was another one, for which a set-group-id bit goes.
-    shed.shed_all(ino);
-    seen | is_true(&shed, claim, mercy)
+    seen
 }
 
 fn is_true(mirror: &Mirror, claim: &Claim<'_>, mercy: Mercy) -> u8 {

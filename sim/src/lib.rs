@@ -33,6 +33,7 @@ pub mod probes;
 pub mod recover;
 pub mod replay;
 pub mod runner;
+mod shed;
 pub mod shrink;
 pub mod store;
 pub mod times;

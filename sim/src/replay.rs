@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use vellum_core::id::Ino;
 use vellum_core::limits::INLINE_MAX;
 use vellum_core::port::kernel::{
-    self, Operation, Reply, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK,
+    self, Operation, Reply, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, S_ISGID,
+    S_ISUID,
 };
 use vellum_core::time::WallTime;
 use vellum_model::{
@@ -282,22 +283,15 @@ impl Mirror {
         self.fs.allocate(node, mode, 0, 1, by, attr.ctime).expect("a file");
     }
 
-    /// The same state, but that a write took from an inode what a write may take: it does so before it
-    /// takes effect itself.
-    pub fn shed(&mut self, ino: Ino) {
+    /// The same state, but that a write took from an inode what a write takes before it takes effect itself;
+    /// `group`: a set-group-id bit, too.
+    pub fn shed(&mut self, ino: Ino, group: bool) {
         let Ok(node) = self.node(ino) else { return };
         let Ok(attr) = self.fs.getattr(node) else { return };
-        let set = SetAttr { chown: true, ..SetAttr::default() };
-        // Like any change of owner, which takes the same.
-        self.fs.setattr(node, &set, Caller::Unprivileged, attr.ctime).expect("the node is there");
-    }
-
-    /// [`Mirror::shed`] whatever the mode was then.
-    pub fn shed_all(&mut self, ino: Ino) {
-        self.shed(ino);
-        let Ok(node) = self.node(ino) else { return };
-        let Ok(attr) = self.fs.getattr(node) else { return };
-        let set = SetAttr { perm: Some(attr.perm & 0o1777), ..SetAttr::default() };
+        let bits = if group { S_ISUID | S_ISGID } else { S_ISUID };
+        // A change of owner takes capabilities.
+        let perm = Some(attr.perm & !(bits as u16));
+        let set = SetAttr { chown: true, perm, ..SetAttr::default() };
         self.fs.setattr(node, &set, Caller::Privileged, attr.ctime).expect("the node is there");
     }
 }

@@ -4,10 +4,12 @@
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use vellum_core::error::FsError;
 use vellum_core::id::{Handle, Ino, RequestId};
 use vellum_core::port::Point;
 use vellum_core::port::kernel::{
-    Attr, Caller, Entry, OpenFlags, Opened, Operation, Piece, Reply, S_IFDIR, S_IFREG, WriteFlags,
+    Attr, Caller, Entry, OpenFlags, Opened, Operation, Piece, Reply, S_IFDIR, S_IFREG, SetAttr,
+    WriteFlags,
 };
 use vellum_core::port::meta_kv::{Commit, Version};
 use vellum_core::time::WallTime;
@@ -83,8 +85,12 @@ impl Story {
     }
 
     fn judge(&self) -> Result<(), &'static str> {
+        self.judge_with(Mercy::default())
+    }
+
+    fn judge_with(&self, mercy: Mercy) -> Result<(), &'static str> {
         let mut judge = judge();
-        match judge.judge(&self.epoch.records, &self.order, Mercy::default()) {
+        match judge.judge(&self.epoch.records, &self.order, mercy) {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.rule),
         }
@@ -225,6 +231,32 @@ fn two_writes() -> Story {
     for (op, reply) in [write(0, b"first"), write(5, b"second")] {
         story.step(op, reply);
     }
+    story
+}
+
+/// A file of mode `before`, to which a write failed; then its permissions become `perm`, its set-id bits
+/// stay, and fstat says `mode`.
+fn failed_write_between(before: u32, perm: u32, mode: u32) -> Story {
+    let mut story = Story::default();
+    let (op, reply) = create();
+    story.change(op, reply);
+    let set = SetAttr { mode: Some(before), ..SetAttr::default() };
+    let shown =
+        |mode| Reply::Attr { attr: attr(FILE, S_IFREG | mode, 1, 0), valid: Duration::ZERO };
+    story.change(Operation::SetAttr { ino: FILE, handle: None, set }, shown(before));
+    let flags = WriteFlags { from_cache: false, kill_suidgid: true, append: false };
+    let data = Bytes::from_static(b"none");
+    let write = Operation::Write { ino: FILE, handle: Handle(1), offset: 0, data, flags };
+    let writing = story.ask(write);
+    story.commit();
+    story.answer(writing, Reply::Error(FsError::NoSpace), Point::Step);
+    let acl = [(1, perm >> 6), (4, perm >> 3 & 7), (0x20, perm & 7)];
+    let entry = |(tag, perm): (u8, u32)| [tag, 0, perm as u8, 0, 0xff, 0xff, 0xff, 0xff];
+    let value: Bytes = [2, 0, 0, 0].into_iter().chain(acl.into_iter().flat_map(entry)).collect();
+    let name = name("system.posix_acl_access");
+    let acl = Operation::SetXattr { ino: FILE, name, value, flags: 0, kill_sgid: false };
+    story.change(acl, Reply::Done);
+    story.step(Operation::GetAttr { ino: FILE, handle: None }, shown(mode));
     story
 }
 
@@ -371,4 +403,22 @@ fn a_file_that_was_synced_keeps_its_name() {
     story.step(fsync(), Reply::Done);
     assert_eq!(story.recover(0, &empty()), Err("durability"));
     assert_eq!(story.recover(story.place, &empty()), Err("crash-names"), "the commit was kept");
+}
+
+#[test]
+fn a_failed_write_takes_set_ids_by_the_mode_of_its_time() {
+    let mercy = Mercy { data_may_fail: true, ..Mercy::default() };
+    let shown = |before, perm, mode| failed_write_between(before, perm, mode).judge_with(mercy);
+    for mode in [0o6674, 0o2674] {
+        assert_eq!(shown(0o6604, 0o674, mode), Ok(()), "{mode:o}: the group may execute since");
+    }
+    for mode in [0o6604, 0o604] {
+        assert_eq!(shown(0o6674, 0o604, mode), Ok(()), "{mode:o}: the group could execute");
+    }
+    for mode in [0o4674, 0o674] {
+        assert_eq!(shown(0o6604, 0o674, mode), Err("attributes"), "{mode:o}: no execution then");
+    }
+    for mode in [0o4604, 0o2604] {
+        assert_eq!(shown(0o6674, 0o604, mode), Err("attributes"), "{mode:o}: execution then");
+    }
 }
