@@ -70,6 +70,8 @@ canaries! {
     ForgottenMask,
     /// A write leaves set-id bits and file capabilities alone.
     KeptSetId,
+    /// What takes set-id bits is answered before the kernel knows of it.
+    UntoldMode,
     /// A truncate or chown leaves set-id bits alone.
     KeptOwnerSetId,
     /// Attributes read before a flush count as fresh after it.

@@ -8,6 +8,7 @@ use crate::error::{FsError, FsResult};
 use crate::id::Ino;
 use crate::meta::record::Pair;
 use crate::port::control::{CheckProgress, ScrubReport};
+use crate::port::kernel::Notification;
 use crate::port::meta_kv::{KvError, KvReply, KvRequest};
 use crate::port::page_store::{PageError, PageReply, PageRequest};
 use alloc::sync::Arc;
@@ -28,6 +29,8 @@ pub enum Ask {
     Pages(Vec<PageRequest>),
     /// Time to pass. Told by [`Told::Done`].
     Sleep(Duration),
+    /// The kernel to have forgotten something. Told by [`Told::Done`].
+    Notify(Notification),
     /// The buffered writes of an inode committed. Told by [`Told::Settled`].
     Settle(Ino),
     /// The buffered writes of all inodes on their way. Told by [`Told::Dirty`].

@@ -31,6 +31,8 @@ pub enum Stream {
     MoreFaults = 9,
     /// When write logs are folded.
     Folds = 10,
+    /// How long the kernel takes to forget.
+    Notices = 11,
 }
 
 /// Dice of one stream.

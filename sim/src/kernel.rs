@@ -1,6 +1,6 @@
 //! The kernel's part: what it has looked up and opened, which locks it takes, what it sends.
 //!
-//! Owns: lookup counts, handles, the name cache, inode locks. Never does: judging answers.
+//! Owns: lookup counts, handles, the name cache, inode locks, cached modes. Never does: judging answers.
 //! Invariants: an inode that is named in a request has a lookup count or an open handle; the last
 //! FLUSH of a handle precedes its RELEASE; with locks, two changes that Linux would serialise never
 //! overlap.
@@ -14,9 +14,11 @@ use vellum_core::port::kernel::{
 
 use crate::plan::Spot;
 
+pub mod modes;
 mod resolve;
 mod xattrs;
 
+use modes::Modes;
 pub use resolve::Concrete;
 
 /// Stands for the lock that serialises renames between directories.
@@ -30,6 +32,8 @@ pub struct Kernel {
     handles: BTreeMap<Handle, OpenFile>,
     locks: BTreeSet<Ino>,
     locking: bool,
+    /// The modes that it goes by.
+    pub modes: Modes,
     /// Makes the bytes of every write different.
     serial: u64,
 }
@@ -59,6 +63,7 @@ impl Kernel {
             names: BTreeMap::new(),
             handles: BTreeMap::new(),
             locks: BTreeSet::new(),
+            modes: Modes::default(),
             locking,
             serial,
         }

@@ -62,7 +62,11 @@ impl Trace {
                 self.word(id.0);
                 self.page_request(request);
             }
-            Effect::Notify(notification) => self.bytes(format!("{notification:?}").as_bytes()),
+            Effect::Notify { id, notification } => {
+                self.word(5);
+                self.word(id.0);
+                self.bytes(format!("{notification:?}").as_bytes());
+            }
             Effect::Report(report) => self.bytes(report.text.as_bytes()),
         }
     }
@@ -77,6 +81,7 @@ impl Trace {
             Completion::Page(Ok(PageReply::Data(data))) => self.bytes(&data[..data.len().min(64)]),
             Completion::Page(Ok(PageReply::Appended { physical })) => self.word(*physical),
             Completion::Page(other) => self.bytes(format!("{other:?}").as_bytes()),
+            Completion::Notified => self.word(1),
         }
     }
 

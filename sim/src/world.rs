@@ -18,7 +18,7 @@ use vellum_core::client::{Client, ClientConfig};
 use vellum_core::id::{EffectId, Ino, RequestId, SessionId, VolumeId};
 use vellum_core::port::Completion;
 use vellum_core::port::control::{Answer, Control, FormatOptions};
-use vellum_core::port::kernel::{Caller, Operation, Reply, Request};
+use vellum_core::port::kernel::{Caller, Notification, Operation, Reply, Request};
 use vellum_core::port::meta_kv::{CommitRequest, KvRequest, KvTraits};
 use vellum_core::port::page_store::{PageError, PageRequest};
 use vellum_core::time::{Instant, Now, WallTime};
@@ -116,6 +116,8 @@ pub struct World {
     paused_until: u64,
     /// Chance of the faults that came later.
     pub more_faults: Dice,
+    /// How long the kernel takes to forget.
+    notices: Dice,
     /// Chooses what happens next, if dice do not.
     pub explorer: Option<explore::Explorer>,
     /// The stores leave nothing to chance that a search does not choose.
@@ -140,7 +142,7 @@ pub struct World {
 /// Something that is to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
-    /// A request reaches its store.
+    /// A request reaches its store, a notification the kernel.
     Arrive(u64),
     /// An answer reaches the machine.
     Deliver(u64),
@@ -163,6 +165,7 @@ struct Flight {
 enum Body {
     Kv(KvRequest),
     Page(PageRequest),
+    Notice(Notification),
     Late(Box<CommitRequest>),
 }
 
@@ -212,6 +215,7 @@ impl World {
             aborted: BTreeSet::new(),
             paused_until: 0,
             more_faults: Dice::new(seed, Stream::MoreFaults),
+            notices: Dice::new(seed, Stream::Notices),
             explorer: None,
             steady: false,
             doom: None,

@@ -46,9 +46,11 @@ impl Client {
             (ino, set),
             request,
             move |client, result, point| match result {
-                Ok(attrs) => client.with_attr(mounted, (ino, attrs), move |client, attr| {
-                    client.reply_attr(id, attr, point);
-                }),
+                Ok(changed) => {
+                    client.with_attr(mounted, (ino, changed.attrs), move |client, attr| {
+                        client.reply_attr(id, attr, point);
+                    });
+                }
                 Err(error) => client.reply(id, Reply::Error(error), point),
             },
         );
@@ -91,7 +93,7 @@ impl Client {
         id: RequestId,
         (ino, set): (Ino, SetAttr),
         request: Request,
-        and_then: impl FnOnce(&mut Client, FsResult<Attrs>, Point) + Send + 'static,
+        and_then: impl FnOnce(&mut Client, FsResult<Patched>, Point) + Send + 'static,
     ) {
         let now = self.now.wall;
         // Writes that arrive meanwhile wait: one that was committed after would undo the change.
@@ -124,7 +126,7 @@ impl Client {
                 if exclusive && let Some(inode) = client.inodes.get_mut(ino) {
                     inode.exclusive = false;
                 }
-                and_then(client, result.map(|patched| patched.attrs), point);
+                and_then(client, result, point);
                 client.unpark_inode(ino);
                 client.unpin(ino);
             })

@@ -59,15 +59,11 @@ impl Client {
     fn open_truncating(&mut self, mounted: Mounted, id: RequestId, ino: Ino, request: Request) {
         let Operation::Open { flags, .. } = request.op else { return };
         let set = emptied(flags);
-        let sheds = self.must_shed(ino, set.kill_suidgid);
         self.change_attrs(mounted, id, (ino, set), request, move |client, result, point| {
             match result {
-                Ok(_) => {
-                    if sheds {
-                        client.forget_attrs(ino);
-                    }
-                    let handle = client.inodes.open(ino);
-                    client.reply(id, Reply::Opened(opened(handle, flags)), point);
+                Ok(changed) => {
+                    let reply = Reply::Opened(opened(client.inodes.open(ino), flags));
+                    client.reply_told(id, (ino, changed.mode_changed), reply, point);
                 }
                 Err(error) => client.reply(id, Reply::Error(error), point),
             }

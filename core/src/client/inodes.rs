@@ -46,6 +46,8 @@ pub(super) struct Inode {
     pub(super) unnamed: Version,
     /// Its set-id bits and capabilities are being taken; writes wait.
     pub(super) shedding: bool,
+    /// Notifications under way that the kernel forget its mode, which lost set-id bits.
+    pub(super) telling: u32,
 }
 
 /// What of an inode's core is worth knowing without a read.

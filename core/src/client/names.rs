@@ -240,11 +240,13 @@ impl Client {
             (ino, set),
             request,
             move |client, result, point| match result {
-                Ok(attrs) => client.with_attr(mounted, (ino, attrs), move |client, attr| {
-                    let opened = opened(client.inodes.open(ino), flags);
-                    let entry = client.entry(attr);
-                    client.reply(id, Reply::Created { entry, opened }, point);
-                }),
+                Ok(changed) => {
+                    client.with_attr(mounted, (ino, changed.attrs), move |client, attr| {
+                        let opened = opened(client.inodes.open(ino), flags);
+                        let entry = client.entry(attr);
+                        client.reply(id, Reply::Created { entry, opened }, point);
+                    });
+                }
                 Err(FsError::Invalid) => client.reply(id, Reply::Error(FsError::Stale), point),
                 Err(error) => client.reply(id, Reply::Error(error), point),
             },

@@ -3,6 +3,15 @@
 //! A write asks memory whether there is anything to take, which is nearly never so. If there is, it is
 //! taken in a transaction of its own, and the write waits for it: a crash may then leave a file without
 //! the bits that was not written to, but never the other way round.
+//!
+//! The kernel runs programs by the mode that it keeps. Answers about attributes renew it; a write, an
+//! allocation, a copy and an open that truncates have answers without attributes. Those are given when
+//! the kernel has forgotten the mode.
+//!
+//! A write from the kernel's page cache waits for a transaction at most, never for a notification. To
+//! forget, the kernel looks for the inode; one that it is about to drop it finds only when that is gone,
+//! and it is gone when its pages are written. So only callers that have the file open and may not keep the
+//! bits wait, and nothing is held meanwhile: neither the inode nor buffer memory.
 
 use super::inodes::Facts;
 use super::tasks::done;
@@ -12,8 +21,9 @@ use crate::id::{Ino, RequestId};
 use crate::meta::ops::privilege::{has_any, shed_before_write};
 use crate::meta::record::Core;
 use crate::meta::txn::transact;
-use crate::port::kernel::{Notification, Request};
-use crate::port::{Effect, Point};
+use crate::port::Point;
+use crate::port::kernel::{Notification, Reply, Request};
+use crate::task::Ask;
 
 impl Client {
     /// A core was read or written. Only the newest counts.
@@ -30,6 +40,11 @@ impl Client {
     pub(super) fn must_shed(&self, ino: Ino, set_id: bool) -> bool {
         let facts = self.inodes.get(ino).and_then(|inode| inode.facts);
         facts.is_none_or(|facts| has_any(facts.mode, facts.flags, set_id))
+    }
+
+    /// Whether set-id bits may be gone and the kernel not know it yet.
+    pub(super) fn is_mode_untold(&self, ino: Ino) -> bool {
+        self.inodes.get(ino).is_some_and(|inode| inode.shedding || inode.telling > 0)
     }
 
     /// Takes set-id bits and capabilities; then `parked` goes on.
@@ -52,11 +67,11 @@ impl Client {
             let (result, point) = transact!(&cx, &mounted.volume, |txn| {
                 shed_before_write(txn, ino, set_id, now).await
             });
-            done(move |client| client.shed_done(ino, result, point))
+            done(move |client| client.shed_done(ino, set_id, (result, point)))
         });
     }
 
-    fn shed_done(&mut self, ino: Ino, result: FsResult<Core>, point: Point) {
+    fn shed_done(&mut self, ino: Ino, set_id: bool, (result, point): (FsResult<Core>, Point)) {
         self.note(point);
         if let Some(inode) = self.inodes.get_mut(ino) {
             inode.shedding = false;
@@ -64,8 +79,9 @@ impl Client {
         match result {
             Ok(core) => {
                 self.core_changed(ino, &core, point);
-                if matches!(point, Point::Commit(_)) {
-                    self.forget_attrs(ino);
+                // Whoever may have taken them instead may not have told yet.
+                if set_id {
+                    self.forget_mode(ino, |_| {});
                 }
             }
             Err(error) => self.fail_parked(ino, error),
@@ -82,9 +98,45 @@ impl Client {
         }
     }
 
-    /// The kernel keeps the mode of an inode that a write changed: it must ask again.
-    pub(super) fn forget_attrs(&mut self, ino: Ino) {
+    /// A reply without attributes to what changed data and maybe took set-id bits with it, when the
+    /// kernel knows. What took effect is answered so, though the caller gives up now.
+    pub(super) fn reply_told(
+        &mut self,
+        id: RequestId,
+        (ino, mode_changed): (Ino, bool),
+        reply: Reply,
+        point: Point,
+    ) {
+        if mode_changed || self.is_mode_untold(ino) {
+            self.forget_mode(ino, move |client| client.reply(id, reply, point));
+        } else {
+            self.reply(id, reply, point);
+        }
+    }
+
+    /// Goes on when the kernel has forgotten the mode of an inode.
+    fn forget_mode(&mut self, ino: Ino, and_then: impl FnOnce(&mut Client) + Send + 'static) {
         let notification = Notification::Inode { ino, offset: -1, len: 0 };
-        self.effects.push_back(Effect::Notify(notification));
+        if planted!(UntoldMode) {
+            self.spawn_own(move |cx| async move {
+                cx.ask(Ask::Notify(notification)).await;
+                done(|_| {})
+            });
+            return and_then(self);
+        }
+        let inode = self.inodes.enter(ino);
+        inode.telling += 1;
+        inode.pins += 1;
+        self.spawn_own(move |cx| async move {
+            cx.ask(Ask::Notify(notification)).await;
+            done(move |client| {
+                if let Some(inode) = client.inodes.get_mut(ino) {
+                    inode.telling -= 1;
+                }
+                and_then(client);
+                client.unpark_inode(ino);
+                client.unpin(ino);
+            })
+        });
     }
 }

@@ -43,7 +43,7 @@ impl Client {
         if !self.begin_exclusive(&[ino], id, request) {
             return;
         }
-        let (modified, sheds) = self.modifies(ino, caller);
+        let modified = self.modifies(caller);
         self.spawn(id, move |cx| async move {
             let mut ready = if waits { cx.settle(ino).await.map(|_| ()) } else { Ok(()) };
             if ready.is_ok() && !mode.erases {
@@ -57,13 +57,13 @@ impl Client {
             };
             done(move |client| {
                 client.note(point);
-                if let Ok(patched) = &result {
-                    client.data_changed(ino, patched, point);
-                    if sheds {
-                        client.forget_attrs(ino);
+                match result {
+                    Ok(patched) => {
+                        client.data_changed(ino, &patched, point);
+                        client.reply_told(id, (ino, patched.mode_changed), Reply::Done, point);
                     }
+                    Err(error) => client.reply(id, Reply::Error(error), point),
                 }
-                client.reply_done(id, result.map(|_| ()), point);
                 client.end_exclusive(&[ino]);
             })
         });
@@ -96,7 +96,7 @@ impl Client {
         }
         self.reserved += fresh;
         let copy = CopyRange { from: ino, offset, to: to_ino, to_offset, len };
-        let (modified, sheds) = self.modifies(to_ino, caller);
+        let modified = self.modifies(caller);
         self.spawn(id, move |cx| async move {
             let source = if planted!(UnsettledCopy) { Ok(false) } else { cx.settle(ino).await };
             let settled = match source {
@@ -114,13 +114,11 @@ impl Client {
                 client.reserved -= fresh;
                 match result {
                     Ok(Copied { len, target }) => {
-                        if let Some(patched) = target {
-                            client.data_changed(to_ino, &patched, point);
-                            if sheds {
-                                client.forget_attrs(to_ino);
-                            }
+                        if let Some(patched) = &target {
+                            client.data_changed(to_ino, patched, point);
                         }
-                        client.reply(id, Reply::Copied(len), point);
+                        let mode_changed = target.is_some_and(|patched| patched.mode_changed);
+                        client.reply_told(id, (to_ino, mode_changed), Reply::Copied(len), point);
                     }
                     Err(error) => client.reply(id, Reply::Error(error), point),
                 }
@@ -259,10 +257,9 @@ impl Client {
         }
     }
 
-    /// A change of data by a caller, and whether it takes anything that the kernel believes in.
-    fn modifies(&self, ino: Ino, caller: Caller) -> (Modified, bool) {
-        let modified = Modified { now: self.now.wall, sheds_set_id: caller.uid != 0 };
-        (modified, self.must_shed(ino, modified.sheds_set_id))
+    /// A change of data by a caller.
+    fn modifies(&self, caller: Caller) -> Modified {
+        Modified { now: self.now.wall, sheds_set_id: caller.uid != 0 }
     }
 
     /// Takes in what a change of data came to.

@@ -38,6 +38,7 @@ struct Task {
 enum Waiter {
     Kv(TaskId),
     Page(TaskId, usize),
+    Notice(TaskId),
 }
 
 /// All tasks of a machine.
@@ -129,6 +130,7 @@ impl Tasks {
             (Some(Waiter::Page(task, n)), Completion::Page(result)) => {
                 self.tell_page(task, n, result)
             }
+            (Some(Waiter::Notice(task)), Completion::Notified) => self.tell(task, Told::Done),
             (None, _) => {}
             (Some(_), _) => panic!("an effect was completed as something else"),
         }
@@ -240,6 +242,11 @@ impl Client {
                     self.tasks.waiting.insert(id, Waiter::Page(task, n));
                     self.effects.push_back(Effect::Page { id, request });
                 }
+            }
+            Ask::Notify(notification) => {
+                let id = self.tasks.effect_id();
+                self.tasks.waiting.insert(id, Waiter::Notice(task));
+                self.effects.push_back(Effect::Notify { id, notification });
             }
             Ask::Sleep(delay) => self.sleep_task(task, delay),
             Ask::Settle(ino) => self.settle(task, ino),

@@ -11,9 +11,9 @@ use core::ops::Range;
 impl Client {
     /// FUSE_WRITE.
     ///
-    /// Waits only for a first load, a truncate under way, or memory. An append takes place at the
-    /// end of the file as this machine knows it, whatever offset the kernel believes in; a
-    /// write-back of mapped pages never appends.
+    /// Waits only for a first load, a truncate under way, privileges that go, or memory. An append
+    /// takes place at the end of the file as this machine knows it, whatever offset the kernel believes
+    /// in; a write-back of mapped pages never appends.
     pub(super) fn write(&mut self, mounted: Mounted, id: RequestId, caller: Caller, op: Operation) {
         let Operation::Write { ino, handle, offset, ref data, flags } = op else { return };
         if let Err(error) = self.inodes.handle(ino, handle) {
@@ -33,6 +33,10 @@ impl Client {
         };
         if self.must_shed(ino, flags.kill_suidgid) && !planted!(KeptSetId) {
             return self.shed(mounted, ino, flags.kill_suidgid, (id, request));
+        }
+        if flags.kill_suidgid && !flags.from_cache && self.is_mode_untold(ino) {
+            self.inodes.enter(ino).parked.push((id, request));
+            return;
         }
         let appends = flags.append && !flags.from_cache && !planted!(AppendAtOffset);
         let offset = if appends { size } else { offset };

@@ -45,8 +45,14 @@ pub enum Effect {
         /// What to do.
         request: page_store::PageRequest,
     },
-    /// Tells the kernel to forget something. Performed by a thread of its own, never under a lock.
-    Notify(kernel::Notification),
+    /// Tells the kernel to forget something; the completion says that it has. Performed where nothing
+    /// else waits for it: it may take as long as the kernel works on the object.
+    Notify {
+        /// To be returned with the completion.
+        id: EffectId,
+        /// What to forget.
+        notification: kernel::Notification,
+    },
     /// Something an operator must be able to read later; the host logs it.
     Report(Report),
 }
@@ -58,6 +64,8 @@ pub enum Completion {
     Kv(Result<meta_kv::KvReply, meta_kv::KvError>),
     /// Of [`Effect::Page`].
     Page(Result<page_store::PageReply, page_store::PageError>),
+    /// Of [`Effect::Notify`]: the kernel has forgotten it, never knew it, or is gone.
+    Notified,
 }
 
 /// Where an answer belongs in the order of commits (the linearization the store hands out).

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::error::FsError;
-use vellum_core::id::{Handle, Ino, RequestId, SegmentId, SessionId, VolumeId};
+use vellum_core::id::{EffectId, Handle, Ino, RequestId, SegmentId, SessionId, VolumeId};
 use vellum_core::port::control::{
     Answer, CheckOptions, CheckReport, Control, FormatOptions, Limit,
 };
@@ -42,6 +42,9 @@ pub(crate) struct World {
     replies: BTreeMap<RequestId, Reply>,
     answers: BTreeMap<RequestId, Answer>,
     pub(crate) reports: Vec<String>,
+    /// The kernel works on every notification until [`World::kernel_forgets`].
+    pub(crate) slow_kernel: bool,
+    notices: Vec<EffectId>,
     next: u64,
 }
 
@@ -90,6 +93,8 @@ impl World {
             replies: BTreeMap::new(),
             answers: BTreeMap::new(),
             reports: Vec::new(),
+            slow_kernel: false,
+            notices: Vec::new(),
             next: 0,
         };
         let options = FormatOptions {
@@ -184,6 +189,16 @@ impl World {
         id
     }
 
+    /// The kernel is done with what it was told; returns how much that was.
+    pub(crate) fn kernel_forgets(&mut self) -> usize {
+        let notices = std::mem::take(&mut self.notices);
+        for id in &notices {
+            self.client.handle_completion(self.now, *id, Completion::Notified);
+            self.perform();
+        }
+        notices.len()
+    }
+
     /// The answer to a request that was sent, if it has one yet.
     pub(crate) fn reply_to(&mut self, id: RequestId) -> Option<Reply> {
         self.replies.remove(&id)
@@ -233,7 +248,10 @@ impl World {
                     let result = self.page(request);
                     self.client.handle_completion(self.now, id, Completion::Page(result));
                 }
-                Effect::Notify(_) => {}
+                Effect::Notify { id, .. } if self.slow_kernel => self.notices.push(id),
+                Effect::Notify { id, .. } => {
+                    self.client.handle_completion(self.now, id, Completion::Notified);
+                }
                 Effect::Report(report) => self.reports.push(report.text),
             }
         }

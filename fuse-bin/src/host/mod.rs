@@ -84,7 +84,7 @@ enum Work<R> {
     Answer(Waiter<R>, Box<Answer>),
     Kv(EffectId, KvRequest),
     Page(EffectId, PageRequest),
-    Notify(Notification),
+    Notify(EffectId, Notification),
     Report(Report),
 }
 
@@ -185,15 +185,16 @@ impl<R: Respond, M: Machine> Host<R, M> {
         answer
     }
 
-    /// Starts the thread that passes notifications on to the kernel.
+    /// Starts the threads that pass notifications on to the kernel.
     ///
     /// # Errors
     /// When the system refuses a thread.
     pub fn notify_through(self: &Arc<Self>, kernel: impl Notify) -> std::io::Result<()> {
-        self.notices.spawn(kernel)
+        self.notices.spawn(self, kernel)
     }
 
-    /// Ends every thread of the host and waits for them. Jobs under way are finished, queued ones dropped.
+    /// Ends every thread of the host and waits for them. Jobs under way are finished, queued ones dropped;
+    /// queued notifications are completed.
     pub fn stop(&self) {
         self.timer.stop();
         self.notices.stop();
@@ -251,19 +252,22 @@ impl<R: Respond, M: Machine> Host<R, M> {
 
     /// Performs one batch: first what others wait for, then what this thread does itself.
     fn perform(&self, thread: Thread, work: &mut Works<R>) -> (Done, Vec<Operation>) {
-        let mut undo = Vec::new();
+        let (mut done, mut undo) = (Done::new(), Vec::new());
         let mut own: SmallVec<[(EffectId, Own); 4]> = SmallVec::new();
         for item in work.drain(..) {
             match item {
                 Work::Reply(waiter, reply) => undo.extend(waiter.reply(reply)),
                 Work::Answer(waiter, answer) => undo.extend(waiter.answer(*answer)),
-                Work::Notify(notification) => self.notices.push(notification),
+                Work::Notify(id, notification) => {
+                    if !self.notices.push(id, notification) {
+                        done.push((id, Completion::Notified));
+                    }
+                }
                 Work::Report(report) => log(&report),
                 Work::Kv(id, request) => own.push((id, Own::Kv(request))),
                 Work::Page(id, request) => own.push((id, Own::Page(request))),
             }
         }
-        let mut done = Done::new();
         let mut left = own.len();
         for (id, request) in own {
             left -= 1;
@@ -359,7 +363,7 @@ impl<R: Respond, M: Machine> Inner<R, M> {
                 }
                 Effect::Kv { id, request } => work.push(Work::Kv(id, request)),
                 Effect::Page { id, request } => work.push(Work::Page(id, request)),
-                Effect::Notify(notification) => work.push(Work::Notify(notification)),
+                Effect::Notify { id, notification } => work.push(Work::Notify(id, notification)),
                 Effect::Report(report) => work.push(Work::Report(report)),
             }
         }

@@ -1,20 +1,26 @@
-//! Notifications on their way to the kernel, on a thread of their own.
+//! Notifications on their way to the kernel, on threads of their own.
 //!
-//! An invalidation can wait for a page that is being written, so no thread that answers requests may
-//! send one. The queue coalesces: per inode one range and per name one entry, so it is bounded by what
-//! the kernel can have cached. Nothing is ever dropped: a lost invalidation is stale data for ever.
+//! An invalidation can wait for a page that is being written, or for an inode that the kernel is about to
+//! drop, so no thread that answers requests may send one. One of attributes alone waits for no page, and a
+//! request may wait for it: it never queues behind others, which may wait for what that request writes.
+//!
+//! The queues coalesce: per inode one range and per name one entry, so they are bounded by what the kernel
+//! can have cached. Nothing is ever dropped: a lost invalidation is stale data for ever. Each one is
+//! completed when the kernel has answered, whatever it answered, and at once when there is none.
 
 use super::sync::{Condvar, Mutex, Plant, planted, thread};
+use super::{Host, Machine, Respond};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
-use vellum_core::id::Ino;
+use std::sync::{Arc, Weak};
+use vellum_core::id::{EffectId, Ino};
+use vellum_core::port::Completion;
 use vellum_core::port::kernel::Notification;
 
 /// Tells the kernel.
-pub trait Notify: Send + 'static {
+pub trait Notify: Send + Sync + 'static {
     /// Sends one notification; blocks while the kernel works on it.
     ///
     /// # Errors
@@ -23,6 +29,12 @@ pub trait Notify: Send + 'static {
 }
 
 pub(super) struct Notices {
+    attributes: Lane,
+    others: Lane,
+}
+
+/// A queue and the thread that empties it.
+struct Lane {
     shared: Arc<Shared>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
@@ -35,8 +47,15 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     order: VecDeque<Subject>,
-    ranges: HashMap<Subject, (i64, i64)>,
-    stop: bool,
+    ranges: HashMap<Subject, Queued>,
+    /// There is a kernel and a thread that tells it.
+    serving: bool,
+}
+
+/// What is to be invalidated of a subject, and whom that completes.
+struct Queued {
+    range: (i64, i64),
+    ids: Vec<EffectId>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -47,31 +66,71 @@ enum Subject {
 
 impl Notices {
     pub(super) fn new() -> Notices {
+        Notices { attributes: Lane::new(), others: Lane::new() }
+    }
+
+    /// Queues a notification; never blocks. False when there is no kernel to tell.
+    #[must_use]
+    pub(super) fn push(&self, id: EffectId, notification: Notification) -> bool {
+        let lane = match notification {
+            Notification::Inode { offset: ..0, .. } => &self.attributes,
+            _ => &self.others,
+        };
+        lane.push(id, notification)
+    }
+
+    pub(super) fn spawn<R: Respond, M: Machine>(
+        &self,
+        host: &Arc<Host<R, M>>,
+        kernel: impl Notify,
+    ) -> io::Result<()> {
+        let kernel = Arc::new(kernel);
+        self.attributes.spawn("vellum-attrs", host, kernel.clone())?;
+        self.others.spawn("vellum-notify", host, kernel)
+    }
+
+    /// What is queued is completed; the kernel is not told any more.
+    pub(super) fn stop(&self) {
+        self.attributes.stop();
+        self.others.stop();
+    }
+}
+
+impl Lane {
+    fn new() -> Lane {
         let shared = Shared { queue: Mutex::new(Queue::default()), filled: Condvar::new() };
-        Notices { shared: Arc::new(shared), thread: Mutex::new(None) }
+        Lane { shared: Arc::new(shared), thread: Mutex::new(None) }
     }
 
-    /// Queues a notification; never blocks.
-    pub(super) fn push(&self, notification: Notification) {
-        self.shared.queue.lock().push(notification);
+    fn push(&self, id: EffectId, notification: Notification) -> bool {
+        let mut queue = self.shared.queue.lock();
+        if !queue.serving {
+            return false;
+        }
+        queue.push(id, notification);
+        drop(queue);
         self.shared.filled.notify_one();
+        true
     }
 
-    pub(super) fn spawn(&self, kernel: impl Notify) -> io::Result<()> {
-        let shared = self.shared.clone();
-        let teller = thread::Builder::new().name("vellum-notify".into()).spawn(move || {
-            while let Some(notification) = shared.next() {
-                if let Err(error) = kernel.notify(&notification) {
-                    tracing::warn!(%error, ?notification, "the kernel refused a notification");
-                }
-            }
+    fn spawn<R: Respond, M: Machine>(
+        &self,
+        name: &str,
+        host: &Arc<Host<R, M>>,
+        kernel: Arc<impl Notify>,
+    ) -> io::Result<()> {
+        let (shared, host) = (self.shared.clone(), Arc::downgrade(host));
+        let teller = thread::Builder::new().name(name.into());
+        self.shared.queue.lock().serving = true;
+        let teller = teller.spawn(move || shared.tell(&host, &*kernel)).inspect_err(|_| {
+            self.shared.queue.lock().serving = false;
         })?;
         *self.thread.lock() = Some(teller);
         Ok(())
     }
 
-    pub(super) fn stop(&self) {
-        self.shared.queue.lock().stop = true;
+    fn stop(&self) {
+        self.shared.queue.lock().serving = false;
         self.shared.filled.notify_all();
         let teller = self.thread.lock().take();
         if let Some(teller) = teller {
@@ -81,15 +140,34 @@ impl Notices {
 }
 
 impl Shared {
-    /// The next notification; `None` at the end.
-    fn next(&self) -> Option<Notification> {
+    /// Tells the kernel until a stop. What is left then is completed all the same.
+    fn tell<R: Respond, M: Machine>(&self, host: &Weak<Host<R, M>>, kernel: &impl Notify) {
+        while let Some((notification, ids, serving)) = self.next() {
+            let complete = || {
+                let Some(host) = host.upgrade() else { return };
+                ids.iter().for_each(|id| host.complete(*id, Completion::Notified));
+            };
+            if planted(Plant::EarlyTold) {
+                complete();
+            }
+            if serving && let Err(error) = kernel.notify(&notification) {
+                tracing::warn!(%error, ?notification, "the kernel refused a notification");
+            }
+            if !planted(Plant::EarlyTold) {
+                complete();
+            }
+        }
+    }
+
+    /// The next notification, whom it completes, and whether there is a kernel still; `None` at the end.
+    fn next(&self) -> Option<(Notification, Vec<EffectId>, bool)> {
         let mut queue = self.queue.lock();
         loop {
-            if queue.stop {
-                return None;
+            if let Some((notification, ids)) = queue.pop() {
+                return Some((notification, ids, queue.serving));
             }
-            if let Some(notification) = queue.pop() {
-                return Some(notification);
+            if !queue.serving {
+                return None;
             }
             if planted(Plant::LostWakeup) {
                 drop(queue);
@@ -101,27 +179,31 @@ impl Shared {
 }
 
 impl Queue {
-    fn push(&mut self, notification: Notification) {
+    fn push(&mut self, id: EffectId, notification: Notification) {
         let (subject, range) = match notification {
             Notification::Inode { ino, offset, len } => (Subject::Inode(ino), (offset, len)),
             Notification::Entry { parent, name } => (Subject::Entry(parent, name), (0, 0)),
         };
         match self.ranges.get_mut(&subject) {
-            Some(queued) => *queued = union(*queued, range),
+            Some(queued) => {
+                queued.range = union(queued.range, range);
+                queued.ids.push(id);
+            }
             None => {
                 self.order.push_back(subject.clone());
-                self.ranges.insert(subject, range);
+                self.ranges.insert(subject, Queued { range, ids: vec![id] });
             }
         }
     }
 
-    fn pop(&mut self) -> Option<Notification> {
+    fn pop(&mut self) -> Option<(Notification, Vec<EffectId>)> {
         let subject = self.order.pop_front()?;
-        let (offset, len) = self.ranges.remove(&subject)?;
-        Some(match subject {
+        let Queued { range: (offset, len), ids } = self.ranges.remove(&subject)?;
+        let notification = match subject {
             Subject::Inode(ino) => Notification::Inode { ino, offset, len },
             Subject::Entry(parent, name) => Notification::Entry { parent, name },
-        })
+        };
+        Some((notification, ids))
     }
 }
 
@@ -149,16 +231,21 @@ mod tests {
     #[test]
     fn ranges_of_one_inode_are_joined_and_keep_their_place() {
         let mut queue = Queue::default();
-        queue.push(Notification::Inode { ino: Ino(5), offset: 8192, len: 4096 });
-        queue.push(Notification::Entry { parent: Ino(1), name: "a".into() });
-        queue.push(Notification::Inode { ino: Ino(5), offset: 0, len: 4096 });
-        queue.push(Notification::Entry { parent: Ino(1), name: "a".into() });
+        let inode = |offset| Notification::Inode { ino: Ino(5), offset, len: 4096 };
+        let entry = || Notification::Entry { parent: Ino(1), name: "a".into() };
+        queue.push(EffectId(1), inode(8192));
+        queue.push(EffectId(2), entry());
+        queue.push(EffectId(3), inode(0));
+        queue.push(EffectId(4), entry());
         let all: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(
             all,
             [
-                Notification::Inode { ino: Ino(5), offset: 0, len: 12288 },
-                Notification::Entry { parent: Ino(1), name: "a".into() },
+                (
+                    Notification::Inode { ino: Ino(5), offset: 0, len: 12288 },
+                    vec![EffectId(1), EffectId(3)]
+                ),
+                (entry(), vec![EffectId(2), EffectId(4)]),
             ]
         );
     }

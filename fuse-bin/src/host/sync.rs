@@ -25,4 +25,6 @@ pub(super) enum Plant {
     StaleAlarm,
     /// A stop reaches one thread of the pool only.
     OneStop,
+    /// A notification counts as done before the kernel was told.
+    EarlyTold,
 }

@@ -3,6 +3,8 @@
 use crate::harness::{Expect, Mounted, sh};
 use rustix::fs::{FallocateFlags, XattrFlags, copy_file_range, fallocate, setxattr};
 use rustix::io::Errno;
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
@@ -140,6 +142,50 @@ fn a_set_user_id_program_runs_as_its_owner_until_somebody_writes_to_it() {
     run_as(2000, &["sh", "-c", r#"printf x >> "$0""#, text(&program)]).succeeds();
     assert_eq!(user(), "1000\n");
     assert_eq!(mode(&program), 0o777);
+}
+
+/// What another user than the owner and root does to a program's file: each change keeps it a program.
+const BY_ANOTHER: [(&str, Change); 3] = [
+    ("fallocate", |program| {
+        let file = File::options().write(true).open(program).expect("open");
+        let len = file.metadata().expect("stat").len();
+        fallocate(file, FallocateFlags::empty(), 0, len + 5_000).expect("fallocate");
+    }),
+    ("copy_file_range", |program| {
+        let file = File::options().read(true).write(true).open(program).expect("open");
+        let mut end = file.metadata().expect("stat").len();
+        let copied = copy_file_range(&file, Some(&mut 0), &file, Some(&mut end), 100);
+        assert_eq!(copied.expect("copy_file_range"), 100);
+    }),
+    ("O_TRUNC", |program| {
+        let content = fs::read(program).expect("read");
+        File::create(program).expect("open").write_all(&content).expect("write");
+    }),
+];
+
+// [S-ATTR-2]
+#[test]
+fn a_set_user_id_program_runs_as_its_caller_after_each_change_by_another() {
+    let Some(m) = Mounted::by_daemon() else { return };
+    fs::set_permissions(m.root(), Permissions::from_mode(0o755)).expect("chmod");
+    let program = m.path("id");
+    sh(&m, r#"cp "$(command -v id)" "$MNT/id"; chown 4321:4321 "$MNT/id""#);
+    let user = || run_as(1000, &[text(&program), "-u"]).succeeds();
+    for (name, change) in BY_ANOTHER {
+        fs::set_permissions(&program, Permissions::from_mode(0o6777)).expect("chmod");
+        assert_eq!(user(), "4321\n");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Of this thread only.
+                let other = Uid::from_raw(2000);
+                set_thread_res_uid(other, other, other).expect("setresuid");
+                change(&program);
+            });
+        });
+        // No stat before it: that would tell the kernel.
+        assert_eq!(user(), "1000\n", "after {name}");
+        assert_eq!(mode(&program), 0o777, "after {name}");
+    }
 }
 
 /// The kernel asks for `security.capability` before it writes to a file that it knows nothing of, and then

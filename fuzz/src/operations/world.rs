@@ -137,7 +137,10 @@ impl World {
                     let result = self.stores.serve(&request);
                     self.client.handle_completion(self.now, id, Completion::Page(result));
                 }
-                Effect::Notify(_) | Effect::Report(_) => {}
+                Effect::Notify { id, .. } => {
+                    self.client.handle_completion(self.now, id, Completion::Notified);
+                }
+                Effect::Report(_) => {}
             }
         }
     }

@@ -138,6 +138,11 @@ pub const INVARIANTS: &[Invariant] = &[
         checked: &["sim/src/invariants/transactions.rs"],
         bugs: &[],
     },
+    Invariant {
+        holds: "the kernel goes by no set-id bits that an answered change of data has taken",
+        checked: &["sim/src/kernel/modes.rs"],
+        bugs: &["untold-mode"],
+    },
 ];
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use vellum_core::port::kernel::{Operation, S_IFDIR, S_IFLNK, S_IFREG};
 use super::{Concrete, Kernel};
 use crate::plan::Step;
 
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 impl Kernel {

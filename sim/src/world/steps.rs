@@ -1,7 +1,7 @@
 //! What happens next: events, timers, and the machine's effects.
 
 use std::cmp::Reverse;
-use vellum_core::id::RequestId;
+use vellum_core::id::{Ino, RequestId};
 use vellum_core::port::control::{Answer, Limit};
 use vellum_core::port::kernel::{Operation, Reply};
 use vellum_core::port::meta_kv::KvRequest;
@@ -14,6 +14,7 @@ use crate::callers::Callers;
 use crate::faults::Fault;
 use crate::history::Record;
 use crate::invariants::transactions::too_large;
+use crate::kernel::modes::is_chmod;
 use crate::kernel::names_of;
 use crate::probes;
 use crate::times::Span;
@@ -173,7 +174,10 @@ impl World {
                 self.send_page(id, request);
                 Ok(())
             }
-            Effect::Notify(_) => Ok(()),
+            Effect::Notify { id, notification } => {
+                self.send_notice(id, notification);
+                Ok(())
+            }
             Effect::Report(report) => {
                 self.say(|| format!("report: {}", report.text));
                 self.damage.report(&report.text);
@@ -229,6 +233,8 @@ impl World {
             interrupted: asked.interrupted,
             inferred: false,
         };
+        self.callers.kernel.modes.learn(&record);
+        self.callers.kernel.modes.check(&record, |ino| self.is_chmod_under_way(ino))?;
         self.epoch.records.push(record);
         match asked.waiter {
             Waiter::World => {
@@ -237,6 +243,13 @@ impl World {
             Waiter::Caller(caller) => Callers::replied(self, caller),
         }
         Ok(())
+    }
+
+    fn is_chmod_under_way(&self, ino: Ino) -> bool {
+        self.asked.values().any(|asked| match &asked.what {
+            What::Kernel(_, op) => is_chmod(op, ino),
+            What::Control => false,
+        })
     }
 
     /// Notes rare situations that are seen from outside.

@@ -1,7 +1,8 @@
-//! Requests to the stores: on their way, served, lost, or late.
+//! Requests to the stores, and notifications of the kernel: on their way, served, lost, or late.
 
 use vellum_core::id::EffectId;
 use vellum_core::port::Completion;
+use vellum_core::port::kernel::Notification;
 use vellum_core::port::meta_kv::{Commit, CommitRequest, KvError, KvReply, KvRequest};
 use vellum_core::port::page_store::{PageError, PageReply, PageRequest};
 
@@ -41,6 +42,21 @@ impl World {
         self.launch(flight, legs.there);
     }
 
+    /// The kernel works on it for a while, and now and then for long.
+    pub(super) fn send_notice(&mut self, effect: EffectId, notification: Notification) {
+        self.say(|| format!("{effect:?} -> {notification:?}"));
+        let (there, back) = (self.notices.latency(5_000, 500), self.notices.latency(2_000, 0));
+        let flight = Flight {
+            effect,
+            body: Body::Notice(notification),
+            back,
+            fate: KvFate::Serve,
+            refused: None,
+            completion: None,
+        };
+        self.launch(flight, there);
+    }
+
     fn launch(&mut self, flight: Flight, there: u64) {
         let number = self.ticket;
         self.flights.insert(number, flight);
@@ -55,6 +71,11 @@ impl World {
                 Some(error) => Err(error),
                 None => self.serve_page(request),
             }),
+            Body::Notice(notification) => {
+                self.place += 1;
+                self.callers.kernel.modes.forget(notification, self.place);
+                Completion::Notified
+            }
             Body::Late(_) => unreachable!("late commits land, they do not arrive"),
         });
         if self.armed && self.stores.failed() {
@@ -154,7 +175,7 @@ impl World {
                 Body::Page(request) => {
                     self.serve_page(request).ok();
                 }
-                Body::Kv(_) => {}
+                Body::Kv(_) | Body::Notice(_) => {}
             }
         }
     }

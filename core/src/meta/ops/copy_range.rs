@@ -157,7 +157,7 @@ async fn paint(
     modified: Modified,
 ) -> FsResult<Patched> {
     let attrs = &mut target.attrs;
-    let generation = attrs.core.generation;
+    let (generation, mode) = (attrs.core.generation, attrs.core.mode);
     let mut patch = None;
     let carried = extents.iter().all(|e| matches!(e.source, Source::Bytes(_)));
     if attrs.core.has(flag::INLINE) && carried && range.end <= INLINE_MAX {
@@ -173,7 +173,8 @@ async fn paint(
     }
     stamp_modified(txn, ino, attrs, modified).await?;
     let cut_off = (attrs.core.generation != generation).then_some(generation);
-    Ok(Patched { attrs: attrs.clone(), patch: patch.filter(|_| cut_off.is_none()), cut_off })
+    let patch = patch.filter(|_| cut_off.is_none());
+    Ok(Patched { attrs: attrs.clone(), patch, cut_off, mode_changed: attrs.core.mode != mode })
 }
 
 /// Over the extents of a target that has some.

@@ -86,7 +86,7 @@ pub async fn fallocate(
     if attrs.core.kind() != S_IFREG {
         return Err(FsError::NotSupported);
     }
-    let generation = attrs.core.generation;
+    let (generation, mode_before) = (attrs.core.generation, attrs.core.mode);
     let was_inline = attrs.core.has(flag::INLINE);
     let mut patch = Patch::default();
     if mode.erases && was_inline {
@@ -107,7 +107,8 @@ pub async fn fallocate(
     stamp_modified(txn, ino, &mut attrs, modified).await?;
     let cut_off = (attrs.core.generation != generation).then_some(generation);
     let patch = (!was_inline && cut_off.is_none()).then_some(patch);
-    Ok(Patched { attrs, patch, cut_off })
+    let mode_changed = attrs.core.mode != mode_before;
+    Ok(Patched { attrs, patch, cut_off, mode_changed })
 }
 
 /// Zeroes a range of inline bytes; what lies at their end goes.

@@ -37,6 +37,8 @@ pub struct Patched {
     pub patch: Option<Patch>,
     /// The data generation that was cut off.
     pub cut_off: Option<u64>,
+    /// The mode was another one before.
+    pub mode_changed: bool,
 }
 
 /// Appends a patch to the log of a data generation; `grown`: visible bytes that come (or go) with it.

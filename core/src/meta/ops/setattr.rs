@@ -38,7 +38,7 @@ pub async fn setattr(
     // Blind counters must not make this conflict with a flush; the core alone does.
     txn.rely_on(key::inode(ino, tag::CORE));
     let mut attrs = Attrs::from_rows(&list(attrs))?.ok_or(FsError::Stale)?;
-    let generation = attrs.core.generation;
+    let (generation, mode) = (attrs.core.generation, attrs.core.mode);
     // Before mtime is set, which hides that every change of data was one of the inode.
     let changed = attrs.ctime();
     let mut patch = None;
@@ -56,7 +56,8 @@ pub async fn setattr(
     times(txn, ino, &mut attrs, set, now);
     stamp_changed(txn, ino, &mut attrs, changed, now);
     let cut_off = (attrs.core.generation != generation).then_some(generation);
-    Ok(Patched { attrs, patch, cut_off })
+    let mode_changed = attrs.core.mode != mode;
+    Ok(Patched { attrs, patch, cut_off, mode_changed })
 }
 
 /// An access ACL follows a chmod. A change of owner or data takes set-id bits and capabilities: the

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use vellum_core::error::FsError;
-use vellum_core::id::{EffectId, RequestId, SegmentId, SessionId};
+use vellum_core::id::{EffectId, Ino, RequestId, SegmentId, SessionId};
 use vellum_core::port::control::Control;
 use vellum_core::port::kernel::{Notification, Operation, Reply, Request};
 use vellum_core::port::meta_kv::{KvError, KvReply, KvRequest, Version};
@@ -63,13 +63,19 @@ impl Machine for Puppet {
         self.sample(now);
         match request.op {
             Operation::GetAttr { ino, .. } => {
-                self.effects.push_back(Effect::Notify(Notification::Inode {
-                    ino,
-                    offset: -1,
-                    len: 0,
-                }));
+                self.last += 1;
+                let notice = EffectId(self.last);
+                let notification = attributes(ino);
+                self.effects.push_back(Effect::Notify { id: notice, notification });
                 self.reply(id, Reply::Done);
             }
+            Operation::StatFs { ino } => {
+                self.ask(id, |id| Effect::Notify { id, notification: attributes(ino) })
+            }
+            Operation::OpenDir { ino } => self.ask(id, |id| Effect::Notify {
+                id,
+                notification: Notification::Inode { ino, offset: 0, len: 0 },
+            }),
             Operation::Flush { .. } => self.timed.push((now.mono.after(PATIENCE), id)),
             Operation::Fsync { .. } => {
                 self.ask(id, |id| Effect::Kv { id, request: KvRequest::Sync { up_to: Version(1) } })
@@ -113,6 +119,10 @@ impl Machine for Puppet {
     fn poll_timeout(&self) -> Option<Instant> {
         self.timed.iter().map(|(at, _)| *at).min()
     }
+}
+
+fn attributes(ino: Ino) -> Notification {
+    Notification::Inode { ino, offset: -1, len: 0 }
 }
 
 /// Both stores.

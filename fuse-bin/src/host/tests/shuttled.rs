@@ -7,11 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 type Scene = fn();
 
-const SCENES: [(&str, Scene); 4] = [
+const SCENES: [(&str, Scene); 6] = [
     ("everybody is answered once", super::everybody_is_answered_once),
     ("a reader is always free", super::a_reader_is_always_free),
     ("a stop ends every thread", super::a_stop_ends_every_thread),
     ("no time is missed", super::no_time_is_missed),
+    ("an answer comes when the kernel was told", super::an_answer_comes_when_the_kernel_was_told),
+    ("nobody waits for no kernel", super::nobody_waits_for_a_kernel_that_is_not_there),
 ];
 
 const SEED: u64 = 7;
@@ -38,6 +40,7 @@ fn no_schedule_breaks_a_rule_and_planted_bugs_are_found() {
         (Plant::LostWakeup, 0),
         (Plant::StaleAlarm, 3),
         (Plant::OneStop, 2),
+        (Plant::EarlyTold, 4),
     ];
     let found = plants.map(|(bug, scene)| (bug, first_failure(bug, SCENES[scene].1)));
     std::panic::set_hook(hook);
