@@ -88,7 +88,7 @@ impl Judge {
         let places: Vec<Place> = changes.iter().map(|c| c.place).collect();
         let start = self.mirror.clone();
         let mut timeline = Timeline::default();
-        let states = self.replay(&changes, &mut timeline)?;
+        let states = self.replay(records, &changes, &mut timeline)?;
         self.note_touches(records);
         let mut claims = claims(records, order, &places, mercy.kernel_locks);
         // Most answers are true at their point: one replay tells.
@@ -117,19 +117,27 @@ impl Judge {
     }
 
     /// Makes all changes in order, notes stamps and new inodes, and returns the final state.
-    fn replay(&mut self, changes: &[Placed<'_>], timeline: &mut Timeline) -> Outcome<Mirror> {
+    fn replay(
+        &mut self,
+        records: &[Record],
+        changes: &[Placed<'_>],
+        timeline: &mut Timeline,
+    ) -> Outcome<Mirror> {
         let mut mirror = self.mirror.clone();
         for (index, change) in changes.iter().enumerate() {
             let tag = tag(index);
             let answer = reply_attr(&change.record.reply).map(|a| a.ino);
-            let done = mirror
-                .apply_answered(
-                    &as_answered(&change.record.op, &change.record.reply),
-                    change.record.caller,
-                    answer,
-                    tag,
-                )
-                .map_err(|error| {
+            let mut op = as_answered(&change.record.op, &change.record.reply);
+            if let Operation::SetXattr { ino, name, flags: flags @ 1, .. } = &mut op
+                && name[..] == *shed::CAPABILITY
+            {
+                let (before, lost) = (&changes[..index], &self.lost_writes);
+                if shed::took_capability(*ino, before, change.place, records, lost) {
+                    *flags = 0;
+                }
+            }
+            let done =
+                mirror.apply_answered(&op, change.record.caller, answer, tag).map_err(|error| {
                     let text = format!(
                         "{} succeeded at place {} ({:?}, {}..={}) where the model says {error:?}",
                         brief(&change.record.op),

@@ -14,6 +14,9 @@ use crate::history::{Place, Record};
 use crate::replay::Mirror;
 use crate::times::Span;
 
+/// The attribute that a write takes.
+pub(crate) const CAPABILITY: &[u8] = b"security.capability";
+
 /// What may be gone from an inode. A set-user-id bit and capabilities are in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shed {
@@ -60,6 +63,23 @@ pub(crate) fn note(
     for claim in claims {
         claim.shed = claim.about().and_then(|ino| shed(claim, ino, &takers, &modes[&ino], changes));
     }
+}
+
+/// Whether capabilities that the model has may be gone where a change took effect: a write took them.
+pub(crate) fn took_capability(
+    ino: Ino,
+    before: &[Placed<'_>],
+    place: Place,
+    records: &[Record],
+    lost: &[(Ino, Place, Span)],
+) -> bool {
+    let sets = |change: &&Placed<'_>| {
+        matches!(&change.record.op, Operation::SetXattr { ino: whose, name, .. }
+            if *whose == ino && name[..] == *CAPABILITY)
+    };
+    let since = before.iter().rev().find(sets).map_or(0, |change| change.place);
+    let took = |t: &Taker| t.ino == ino && t.asked < place && t.ended > since && t.hidden > place;
+    takers(records, lost).iter().any(took)
 }
 
 fn takers(records: &[Record], lost: &[(Ino, Place, Span)]) -> Vec<Taker> {

@@ -422,3 +422,27 @@ fn a_failed_write_takes_set_ids_by_the_mode_of_its_time() {
         assert_eq!(shown(0o6674, 0o604, mode), Err("attributes"), "{mode:o}: execution then");
     }
 }
+
+/// A write that fails before (`early`) or after a file gets its capabilities, which are then made as new.
+fn capabilities_twice(early: bool) -> Story {
+    let mut story = Story::default();
+    let (op, reply) = create();
+    story.change(op, reply);
+    for turn in [true, false] {
+        if turn == early {
+            let (write, _) = write(0, b"none");
+            story.step(write, Reply::Error(FsError::NoSpace));
+        }
+        let (name, value) = (name("security.capability"), Bytes::from_static(b"some"));
+        let set = Operation::SetXattr { ino: FILE, name, value, flags: 1, kill_sgid: false };
+        story.change(set, Reply::Done);
+    }
+    story
+}
+
+#[test]
+fn capabilities_are_new_only_where_a_failed_write_could_take_them() {
+    let mercy = Mercy { data_may_fail: true, ..Mercy::default() };
+    assert_eq!(capabilities_twice(false).judge_with(mercy), Ok(()), "the write had taken them");
+    assert_eq!(capabilities_twice(true).judge_with(mercy), Err("impossible-success"), "too early");
+}
