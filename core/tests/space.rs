@@ -351,3 +351,22 @@ fn a_copy_of_many_extents_ends_early() {
     assert!(a.expect("read") == b.expect("read"));
     sound(&mut w);
 }
+
+#[test]
+fn what_a_full_store_could_not_reclaim_goes_once_there_is_room() {
+    let mut w = World::new();
+    let f = file(&mut w, "f", 2 << 20);
+    w.fsync(f).expect("fsync");
+    w.unlink(Ino::ROOT, "f").expect("unlink");
+    w.kv_full = true;
+    w.close(f).expect("close");
+    w.forget(f.0);
+    w.wait(10_000_000_000);
+    assert!(!w.pages.is_empty(), "nobody could say that it is garbage");
+    let said = w.reports.iter().filter(|text| text.contains("tried again until there is room"));
+    assert_eq!(said.count(), 1, "{:?}", w.reports);
+    w.kv_full = false;
+    w.wait(5_000_000_000);
+    assert!(w.pages.is_empty(), "{:?}", w.pages.keys());
+    assert!(w.check().problems.is_empty());
+}

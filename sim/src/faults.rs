@@ -324,7 +324,7 @@ impl Options {
         if self.kernel_locks && dice.chance(1_500) {
             self.rates[Abort as usize] = 100;
         }
-        if self.store != Store::Local && dice.chance(600) {
+        if self.store != Store::Local && dice.chance(1_500) {
             self.rates[KvFull as usize] = 20;
         }
         if dice.chance(1_500) {

@@ -46,7 +46,7 @@ probes! {
     "core/src/client/capacity.rs": "full-waits-for-reclaim", "volume-full";
     "core/src/client/names.rs": "numbers-awaited";
     "core/src/client/files.rs": "removed-stays-open";
-    "core/src/client/reclaim.rs": "garbage-adopted";
+    "core/src/client/reclaim.rs": "garbage-adopted", "reclaim-stalled";
     "core/src/client/orphans.rs": "orphans-deleted";
     "core/src/client/attrs.rs": "exclusive-waits";
     "core/src/client/privileges.rs": "set-id-shed";

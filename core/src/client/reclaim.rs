@@ -4,7 +4,7 @@ use super::orphans::Sweep;
 use super::tasks::done;
 use super::{Client, Mounted, Phase};
 use crate::data::page_io::page;
-use crate::error::FsResult;
+use crate::error::{FsError, FsResult};
 use crate::id::{Ino, RequestId, SegmentId};
 use crate::meta::ops::WHOLE;
 use crate::meta::ops::reclaim::{queue, reclaim};
@@ -19,6 +19,10 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
+
+/// How long a reclaim that met a full store waits.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What waits for reclaim on this mount.
 #[derive(Debug, Default)]
@@ -28,6 +32,10 @@ pub(super) struct Queue {
     leaving: BTreeSet<Ino>,
     /// A reclaim is under way, or a turn of the sweep.
     busy: bool,
+    /// The store had no room for the last reclaim: the next one waits a moment.
+    stalled: bool,
+    /// That was said, and none has succeeded since.
+    full: bool,
     /// When nothing waits: stored segments that an earlier mount orphaned.
     pub(super) sweep: Sweep,
     /// Segments without a reference, deleted once the commit that says so is durable.
@@ -73,7 +81,7 @@ impl Client {
 
     pub(super) fn reclaim_next(&mut self) {
         let Phase::Mounted(mounted) = &self.phase else { return };
-        if self.reclaim.busy {
+        if self.reclaim.busy || self.reclaim.stalled {
             return;
         }
         let mounted = mounted.clone();
@@ -82,10 +90,13 @@ impl Client {
             return;
         };
         self.reclaim.busy = true;
+        if generation == WHOLE {
+            self.reclaim.leaving.insert(ino);
+        }
         let Mounted { volume, .. } = mounted;
         self.spawn_own(move |cx| async move {
             let reclaimed = reclaim_entry(&cx, &volume, ino, generation).await;
-            done(move |client| client.reclaimed(ino, reclaimed))
+            done(move |client| client.reclaimed((ino, generation), reclaimed))
         });
     }
 
@@ -104,7 +115,8 @@ impl Client {
         (self.inodes.unlinked() + self.reclaim.len()) as u64
     }
 
-    fn reclaimed(&mut self, ino: Ino, reclaimed: Reclaimed) {
+    fn reclaimed(&mut self, entry: (Ino, u64), reclaimed: Reclaimed) {
+        let (ino, _) = entry;
         self.note(reclaimed.last);
         if let Point::Commit(commit) = reclaimed.last {
             self.inodes.forgotten = self.inodes.forgotten.max(commit.version);
@@ -116,12 +128,37 @@ impl Client {
         if planted!(EarlyDelete) {
             self.delete_dead_segments();
         }
-        if let Err(error) = reclaimed.result {
-            let text =
-                format!("reclaiming inode {ino} failed: {error:?}; the next mount tries again");
-            self.report(Severity::Warning, text);
+        match reclaimed.result {
+            Ok(()) => self.reclaim.full = false,
+            Err(FsError::NoSpace) => self.reclaim_later(entry),
+            Err(error) => {
+                let text =
+                    format!("reclaiming inode {ino} failed: {error:?}; the next mount tries again");
+                self.report(Severity::Warning, text);
+            }
         }
         self.reclaim_turn_over();
+    }
+
+    /// What is removed gives its space back only once the metadata store has room to say so.
+    fn reclaim_later(&mut self, entry: (Ino, u64)) {
+        probe!("reclaim-stalled");
+        self.reclaim.waiting.push_front(entry);
+        self.reclaim.stalled = true;
+        self.arm_reclaim(RETRY_AFTER);
+        if !core::mem::replace(&mut self.reclaim.full, true) {
+            let text = format!(
+                "reclaiming inode {} failed: the disk is full; it is tried again until there is room",
+                entry.0
+            );
+            self.report(Severity::Warning, text);
+        }
+    }
+
+    /// Reclaims again after it had met a full store.
+    pub(super) fn reclaim_again(&mut self) {
+        self.reclaim.stalled = false;
+        self.reclaim_next();
     }
 
     /// What had the queue to itself is done: the next one, or the checks that wait for the last.

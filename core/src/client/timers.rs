@@ -25,6 +25,8 @@ pub(super) enum Timer {
     SyncAged,
     /// When files may have been quiet for long enough to be tidied up.
     Tidy,
+    /// When a reclaim that met a full store is tried again.
+    Reclaim,
 }
 
 /// All timers, earliest first.
@@ -55,7 +57,7 @@ impl Timers {
             Timer::SyncAged => self.sync = false,
             Timer::Room => self.room = false,
             Timer::Tidy => self.tidy = false,
-            Timer::Wake(_) => {}
+            Timer::Wake(_) | Timer::Reclaim => {}
         }
         Some(timer)
     }
@@ -74,6 +76,7 @@ impl Client {
             Timer::Room => self.unpark(),
             Timer::SyncAged => self.sync_aged(),
             Timer::Tidy => self.tidy_up(),
+            Timer::Reclaim => self.reclaim_again(),
         }
     }
 
@@ -108,6 +111,11 @@ impl Client {
         if !core::mem::replace(&mut self.timers.tidy, true) {
             self.timers.arm(self.now.mono.after(after), Timer::Tidy);
         }
+    }
+
+    /// A stalled reclaim goes on later; it is stalled once at a time.
+    pub(super) fn arm_reclaim(&mut self, after: Duration) {
+        self.timers.arm(self.now.mono.after(after), Timer::Reclaim);
     }
 
     /// Makes commits durable, unless that is under way.

@@ -32,6 +32,8 @@ pub(crate) struct World {
     /// Every so many rounds of reads one finds its version too old.
     pub(crate) too_old_every: u64,
     rounds: u64,
+    /// The metadata store has no room.
+    pub(crate) kv_full: bool,
     /// After so many commits the machine is dead until [`World::remount`].
     pub(crate) commits_left: u64,
     pub(crate) version: u64,
@@ -85,6 +87,7 @@ impl World {
             rows_max: u32::MAX,
             too_old_every: u64::MAX,
             rounds: 0,
+            kv_full: false,
             commits_left: u64::MAX,
             version: 0,
             writes: Vec::new(),
@@ -272,6 +275,7 @@ impl World {
                 let values = round.reads.into_iter().map(|read| self.read(read)).collect();
                 Ok(KvReply::Values { version: Version(at), values })
             }
+            KvRequest::Commit(_) if self.kv_full => Err(KvError::NoSpace),
             KvRequest::Commit(commit) => {
                 let seen = commit.read_version.map_or(self.version, |version| version.0);
                 let newer = self.writes.iter().rev().take_while(|(at, _)| *at > seen);
