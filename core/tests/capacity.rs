@@ -2,11 +2,12 @@
 
 mod world;
 
+use bytes::Bytes;
 use vellum_core::client::ClientConfig;
 use vellum_core::error::FsError;
 use vellum_core::id::{Handle, Ino, SessionId};
 use vellum_core::port::control::{Answer, Control, Limit};
-use vellum_core::port::kernel::{Operation, Reply, StatFs};
+use vellum_core::port::kernel::{Operation, Reply, StatFs, WriteFlags};
 use world::World;
 
 type File = (Ino, Handle);
@@ -212,4 +213,38 @@ fn a_creation_waits_for_inodes_that_are_being_removed() {
     w.wait(100_000_000);
     assert!(matches!(w.reply_to(id), Some(Reply::Entry(_))));
     assert_eq!(w.ask(create("c")).err(), Some(FsError::NoSpace), "no hope");
+}
+
+/// [S-CAPACITY-1]
+#[test]
+fn a_write_to_a_full_volume_waits_for_all_that_was_removed() {
+    let mut w = limited(Some(4 * MIB), None);
+    let removed = ["a", "b"].map(|name| {
+        let f = w.create(Ino::ROOT, name).expect("create");
+        fill(&mut w, f, 0, 2 * MIB).expect("fits");
+        w.fsync(f).expect("fsync");
+        w.unlink(Ino::ROOT, name).expect("unlink");
+        f
+    });
+    let f = w.create(Ino::ROOT, "c").expect("create");
+    fill(&mut w, f, 0, 65_536).expect_err("full while they are open");
+    w.slow_commits = true;
+    for open in removed {
+        w.close(open).expect("close");
+        w.forget(open.0);
+    }
+    // Too much for what the first of them leaves.
+    let flags = WriteFlags { from_cache: false, kill_suidgid: false, append: false };
+    let data = vec![7; 1 << 20].into();
+    let write = |offset| Operation::Write {
+        ino: f.0,
+        handle: f.1,
+        offset,
+        data: Bytes::clone(&data),
+        flags,
+    };
+    let writes = [0, MIB, 2 * MIB].map(|at| w.send(write(at)));
+    while w.commit_next() {}
+    let replies = writes.map(|id| w.reply_to(id));
+    assert!(replies.iter().all(|r| matches!(r, Some(Reply::Written(0x0010_0000)))), "{replies:?}");
 }

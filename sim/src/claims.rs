@@ -3,6 +3,7 @@
 //! Owns: the comparison of one answer with one state. Never does: choosing the state (`check.rs`).
 
 use std::collections::BTreeMap;
+use vellum_core::error::FsError;
 use vellum_core::id::Ino;
 use vellum_core::port::Point;
 use vellum_core::port::kernel::{Attr, DirEntry, Operation, Piece, Reply, S_IFDIR, S_IFMT};
@@ -88,6 +89,11 @@ pub(crate) fn claims<'a>(
         let placed = record.succeeded()
             && is_change(&record.op)
             && !matches!(record.point, Point::Snapshot(_));
+        let first = match &record.reply {
+            // The machine does not know yet of what it was not told, and what that gives back.
+            Reply::Error(FsError::NoSpace) => state_at(oldest_under_way(records, record)),
+            _ => first,
+        };
         let claim = |what| Claim {
             record,
             what,
@@ -122,6 +128,15 @@ pub(crate) fn claims<'a>(
         }
     }
     claims
+}
+
+/// When the oldest change was asked for that was not answered when `record` was asked.
+fn oldest_under_way(records: &[Record], record: &Record) -> Place {
+    let under_way = |other: &&Record| {
+        other.asked < record.asked && record.asked < other.answered && is_change(&other.op)
+    };
+    let asked = records.iter().filter(under_way).map(|other| other.asked);
+    asked.min().unwrap_or(record.asked)
 }
 
 /// Which parts of a claim are true in a state.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use vellum_core::error::FsError;
 use vellum_core::id::{Handle, Ino, RequestId};
 use vellum_core::port::Point;
+use vellum_core::port::control::Limit;
 use vellum_core::port::kernel::{
     Attr, Caller, Entry, OpenFlags, Opened, Operation, Piece, Reply, S_IFDIR, S_IFREG, SetAttr,
     WriteFlags,
@@ -445,4 +446,36 @@ fn capabilities_are_new_only_where_a_failed_write_could_take_them() {
     let mercy = Mercy { data_may_fail: true, ..Mercy::default() };
     assert_eq!(capabilities_twice(false).judge_with(mercy), Ok(()), "the write had taken them");
     assert_eq!(capabilities_twice(true).judge_with(mercy), Err("impossible-success"), "too early");
+}
+
+/// An attribute of 106 bytes is removed, and a write of 100 is refused, before (`early`) or after the
+/// removal is answered.
+fn refused_while_room_is_made(early: bool) -> Story {
+    const VALUE: &[u8] = &[7; 100];
+    let mut story = Story::default();
+    let (op, reply) = create();
+    story.change(op, reply);
+    let (name, value) = (name("user.a"), Bytes::from_static(VALUE));
+    let set =
+        Operation::SetXattr { ino: FILE, name: name.clone(), value, flags: 0, kill_sgid: false };
+    story.change(set, Reply::Done);
+    let removal = story.ask(Operation::RemoveXattr { ino: FILE, name });
+    let commit = story.commit();
+    let (write, _) = write(0, VALUE);
+    if early {
+        story.step(write, Reply::Error(FsError::NoSpace));
+        story.answer(removal, Reply::Done, Point::Commit(commit));
+    } else {
+        story.answer(removal, Reply::Done, Point::Commit(commit));
+        story.step(write, Reply::Error(FsError::NoSpace));
+    }
+    story
+}
+
+#[test]
+fn a_full_volume_is_full_until_the_machine_knows_better() {
+    let limit = Limit { bytes: Some(150), inodes: None };
+    let mercy = Mercy { limit, ..Mercy::default() };
+    assert_eq!(refused_while_room_is_made(true).judge_with(mercy), Ok(()));
+    assert_eq!(refused_while_room_is_made(false).judge_with(mercy), Err("unexplained-error"));
 }

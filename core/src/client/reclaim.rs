@@ -164,10 +164,11 @@ impl Client {
     /// What had the queue to itself is done: the next one, or the checks that wait for the last.
     pub(super) fn reclaim_turn_over(&mut self) {
         self.reclaim.busy = false;
+        self.reclaim_next();
+        // After that: who finds no room yet hopes for what is being reclaimed now.
         if self.full_since.is_some() {
             self.unpark();
         }
-        self.reclaim_next();
         self.ask_idlers();
     }
 

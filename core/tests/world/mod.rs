@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use vellum_core::client::{Client, ClientConfig};
 use vellum_core::error::FsError;
@@ -32,6 +32,9 @@ pub(crate) struct World {
     /// Every so many rounds of reads one finds its version too old.
     pub(crate) too_old_every: u64,
     rounds: u64,
+    /// Commits wait for [`World::commit_next`].
+    pub(crate) slow_commits: bool,
+    commits: VecDeque<(EffectId, KvRequest)>,
     /// The metadata store has no room.
     pub(crate) kv_full: bool,
     /// After so many commits the machine is dead until [`World::remount`].
@@ -87,6 +90,8 @@ impl World {
             rows_max: u32::MAX,
             too_old_every: u64::MAX,
             rounds: 0,
+            slow_commits: false,
+            commits: VecDeque::new(),
             kv_full: false,
             commits_left: u64::MAX,
             version: 0,
@@ -202,6 +207,15 @@ impl World {
         notices.len()
     }
 
+    /// The oldest commit that waits is made; false when there is none.
+    pub(crate) fn commit_next(&mut self) -> bool {
+        let Some((id, request)) = self.commits.pop_front() else { return false };
+        let result = self.kv(request);
+        self.client.handle_completion(self.now, id, Completion::Kv(result));
+        self.perform();
+        true
+    }
+
     /// The answer to a request that was sent, if it has one yet.
     pub(crate) fn reply_to(&mut self, id: RequestId) -> Option<Reply> {
         self.replies.remove(&id)
@@ -242,6 +256,9 @@ impl World {
                 }
                 Effect::Answer { request, answer } => {
                     self.answers.insert(request, *answer);
+                }
+                Effect::Kv { id, request: commit @ KvRequest::Commit(_) } if self.slow_commits => {
+                    self.commits.push_back((id, commit));
                 }
                 Effect::Kv { id, request } => {
                     let result = self.kv(request);
