@@ -58,6 +58,14 @@ pub(crate) fn check(
     };
     try_all(&mirror, &mut windows, None);
     for (index, change) in changes.iter().enumerate() {
+        // A copy that was never answered may have seen its source before or after each change of that.
+        let copies = epoch.unanswered.iter().filter(|u| u.asked < change.place);
+        for (u, to) in copies.filter_map(|u| Some((u, copied(&u.op, changed[index]?)?))) {
+            let mut copied = mirror.clone();
+            if copied.apply(&u.op, u.caller, crate::replay::time(u.wall)).is_ok() {
+                try_all(&copied, &mut windows, Some(to));
+            }
+        }
         redo(&mut mirror, change, index);
         if let Some(ino) = changed[index].or_else(|| made(change))
             && let Some(window) = windows.get_mut(&ino)
@@ -194,6 +202,14 @@ fn content_of(op: &Operation) -> Option<Ino> {
         Operation::SetAttr { ino, set, .. } if set.size.is_some() => Some(*ino),
         Operation::Fallocate { ino, .. } => Some(*ino),
         Operation::CopyRange { to_ino, .. } => Some(*to_ino),
+        _ => None,
+    }
+}
+
+/// Where an operation copies to, if that is from this file.
+fn copied(op: &Operation, from: Ino) -> Option<Ino> {
+    match op {
+        Operation::CopyRange { ino, to_ino, .. } if *ino == from => Some(*to_ino),
         _ => None,
     }
 }
