@@ -297,3 +297,20 @@ fn only_root_gives_files_away_and_owners_choose_among_their_groups() {
     as_member(&["chmod", "2755", text]).succeeds();
     assert_eq!(fs::metadata(&path).expect("stat").mode() & 0o7777, 0o2755);
 }
+
+/// What the kernel knows it does not ask for again: on a volume of one mount that stays true.
+#[test]
+fn stat_of_cached_paths_never_enters_the_daemon() {
+    let Some(m) = Mounted::by_daemon() else { return };
+    let dir = m.path("d/e");
+    fs::create_dir_all(&dir).expect("mkdir");
+    fs::write(dir.join("f"), "text").expect("write");
+    let stat = || fs::metadata(dir.join("f")).expect("stat").len();
+    assert_eq!(stat(), 4);
+    let before = m.served();
+    for _ in 0..2_000 {
+        assert_eq!(stat(), 4);
+    }
+    let requests = m.served() - before;
+    assert!(requests < 20, "{requests} requests for 2,000 stats");
+}

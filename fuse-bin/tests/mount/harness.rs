@@ -59,6 +59,14 @@ impl Mounted {
         self.volume.mnt()
     }
 
+    /// Requests of the kernel that the daemon has answered so far.
+    pub(crate) fn served(&self) -> u64 {
+        let status = self.volume().vellum(&["status", "--json"]).arg(self.root()).succeeds();
+        let (_, rest) = status.split_once("\"served\":").expect("a number of served requests");
+        let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().expect("a number")
+    }
+
     /// Process id of the daemon.
     pub(crate) fn daemon_id(&self) -> u32 {
         self.daemon.as_ref().expect("mounted").child.id()

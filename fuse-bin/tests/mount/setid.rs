@@ -205,17 +205,11 @@ fn a_set_user_id_program_runs_as_its_caller_after_each_change_by_another() {
 #[test]
 fn a_run_of_writes_asks_for_capabilities_once() {
     let Some(m) = Mounted::by_daemon() else { return };
-    let served = || -> u64 {
-        let status = m.volume().vellum(&["status", "--json"]).arg(m.root()).succeeds();
-        let (_, rest) = status.split_once("\"served\":").expect("a number of served requests");
-        let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().expect("a number")
-    };
     let file = File::create(m.path("f")).expect("create");
-    let before = served();
+    let before = m.served();
     for n in 0..500 {
         file.write_all_at(&[7; 4096], n * 4096).expect("write");
     }
-    let requests = served() - before;
+    let requests = m.served() - before;
     assert!((500..520).contains(&requests), "{requests} requests for 500 writes");
 }
