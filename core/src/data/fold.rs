@@ -71,7 +71,7 @@ impl Default for Policy {
             write_log_count: 2_147_483_647,
             space_amplification_percent: 50,
             min_file_size: 64 << 20,
-            garbage_slack: 96 << 20,
+            garbage_slack: 64 << 20,
             untidy_min: 1 << 20,
             segment_max: 8 << 20,
         }
