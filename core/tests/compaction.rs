@@ -148,6 +148,19 @@ fn scattered_writes_become_one_extent_when_the_writer_is_done() {
 }
 
 #[test]
+fn what_is_buffered_over_a_region_that_is_folded_counts_once() {
+    let mut w = world(off());
+    let (f, mut bytes) = file(&mut w, "f");
+    overwrite(&mut w, f, &mut bytes, 0, 64 * KIB, 2);
+    w.truncate(f.0, 1 << 20).expect("grow");
+    w.write(f, 0, &pattern(3, 128 * KIB)).expect("write");
+    let blocks = |w: &mut World| w.attr(f.0).expect("stat").blocks;
+    assert_eq!(blocks(&mut w), 512);
+    assert!(matches!(w.control(Control::Gc { now: true }), Answer::Collected(_)));
+    assert_eq!((folds(&mut w), blocks(&mut w)), (1, 512));
+}
+
+#[test]
 fn a_reader_finds_what_the_mount_before_left_untidy() {
     let mut w = world(Policy { untidy_min: 0, ..Policy::default() });
     let (f, mut bytes) = file(&mut w, "f");

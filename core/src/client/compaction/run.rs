@@ -1,6 +1,6 @@
 //! One fold: look at the log, move what is to be moved, commit.
 
-use super::{Client, GIVEN_UP_MAX};
+use super::{Client, GIVEN_UP_MAX, Phase};
 use crate::client::reclaim::delete_segments;
 use crate::client::tasks::{Done, done};
 use crate::data::extent_map::Source;
@@ -9,7 +9,7 @@ use crate::data::page_io::{page, pages};
 use crate::data::write_log::LogExtent;
 use crate::error::FsError;
 use crate::id::SegmentId;
-use crate::limits::{LOG_BYTES_MAX, SEGMENT_PAYLOAD_MAX};
+use crate::limits::{LOG_BYTES_MAX, REGION_SIZE, SEGMENT_PAYLOAD_MAX};
 use crate::meta::ops::fold::{Folded, Moved, Place, Reason, Survey, fold, survey};
 use crate::meta::txn::{Volume, transact};
 use crate::port::meta_kv::Version;
@@ -106,8 +106,20 @@ impl Client {
         if early {
             self.delete_dead_segments();
         }
-        if let Some(file) = self.inodes.file_mut(place.ino) {
-            file.forget_region(place.region);
+        self.look_afresh(place);
+    }
+
+    /// Where a region's bytes are is another place now. What is buffered over it counts by what it covers:
+    /// then that is loaded at once.
+    fn look_afresh(&mut self, place: Place) {
+        let Phase::Mounted(mounted) = &self.phase else { return };
+        let mounted = mounted.clone();
+        let Some(file) = self.inodes.file_mut(place.ino) else { return };
+        file.forget_region(place.region);
+        let begin = place.region * REGION_SIZE;
+        if !file.buffer.is_empty() && file.missing_region(&(begin..begin + 1)).is_some_and(|m| m.1)
+        {
+            self.load_region(mounted, place.ino, place.region);
         }
     }
 
