@@ -508,6 +508,8 @@ async fn settle_unknown(cx: &Cx, slot: Key, mark: u64) -> FsResult<Option<Commit
                         probe!("unknown-cancelled");
                         return Ok(None);
                     }
+                    // The commit in question may land once there is room: no refusal says that it did not.
+                    Err(KvError::NoSpace) => KvError::Throttled,
                     Err(error) => error,
                 }
             }
