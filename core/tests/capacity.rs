@@ -7,7 +7,7 @@ use vellum_core::client::ClientConfig;
 use vellum_core::error::FsError;
 use vellum_core::id::{Handle, Ino, SessionId};
 use vellum_core::port::control::{Answer, Control, Limit};
-use vellum_core::port::kernel::{Operation, Reply, StatFs, WriteFlags};
+use vellum_core::port::kernel::{OpenFlags, Operation, Reply, StatFs, WriteFlags};
 use world::World;
 
 type File = (Ino, Handle);
@@ -247,4 +247,24 @@ fn a_write_to_a_full_volume_waits_for_all_that_was_removed() {
     while w.commit_next() {}
     let replies = writes.map(|id| w.reply_to(id));
     assert!(replies.iter().all(|r| matches!(r, Some(Reply::Written(0x0010_0000)))), "{replies:?}");
+}
+
+/// [S-CAPACITY-1]
+#[test]
+fn a_file_without_a_name_waits_for_inodes_that_were_removed() {
+    let mut w = limited(None, Some(2));
+    let f = w.create(Ino::ROOT, "a").expect("create");
+    w.close(f).expect("close");
+    w.forget(f.0);
+    w.slow_commits = true;
+    w.send(Operation::Unlink { parent: Ino::ROOT, name: "a".into() });
+    assert!(w.commit_next(), "the name goes");
+    let flags = OpenFlags(2);
+    let made = w.send(Operation::TmpFile { parent: Ino::ROOT, mode: 0o600, umask: 0, flags });
+    assert!(w.reply_to(made).is_none(), "the inode is being reclaimed");
+    while w.commit_next() {}
+    w.slow_commits = false;
+    w.wait(100_000_000);
+    let reply = w.reply_to(made);
+    assert!(matches!(reply, Some(Reply::Created { .. })), "{reply:?}");
 }

@@ -3,6 +3,7 @@
 use super::files::opened;
 use super::tasks::done;
 use super::{Client, Mounted};
+use crate::error::FsError;
 use crate::id::{Ino, RequestId};
 use crate::meta::ops::create::Create;
 use crate::meta::ops::tmpfile::tmpfile;
@@ -45,6 +46,7 @@ impl Client {
                         let opened = opened(client.inodes.open(ino), flags);
                         client.reply(id, Reply::Created { entry, opened }, point);
                     }
+                    Err(FsError::NoSpace) => client.full(id, request),
                     Err(error) => client.reply(id, Reply::Error(error), point),
                 }
             })

@@ -57,11 +57,12 @@ impl Modes {
         }
     }
 
-    /// Judges an answer. `under_way`: whether a chmod of an inode waits for its answer.
+    /// Judges an answer. `under_way`: whether a change of an inode's attributes waits for its answer, which
+    /// will say what the mode is. The kernel itself lets none be under way beside a change of data.
     ///
     /// # Errors
     /// A change of data that takes set-id bits was answered, and the kernel believes in some. A chmod at the
-    /// same time may have brought them back.
+    /// same time may have brought them back, and a chown may have taken them.
     pub fn check(&self, record: &Record, under_way: impl Fn(Ino) -> bool) -> Outcome<()> {
         let Some(ino) = takes_set_id(record) else { return Ok(()) };
         let Some(mode) = self.believed.get(&ino) else { return Ok(()) };
@@ -79,8 +80,13 @@ impl Modes {
     }
 }
 
+/// Whether an operation changes attributes of an inode.
+pub fn changes_attributes(op: &Operation, of: Ino) -> bool {
+    matches!(op, Operation::SetAttr { ino, .. } if *ino == of)
+}
+
 /// Whether an operation may set set-id bits of an inode.
-pub fn is_chmod(op: &Operation, of: Ino) -> bool {
+fn is_chmod(op: &Operation, of: Ino) -> bool {
     matches!(op, Operation::SetAttr { ino, set, .. } if *ino == of && set.mode.is_some())
 }
 

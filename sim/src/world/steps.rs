@@ -14,7 +14,7 @@ use crate::callers::Callers;
 use crate::faults::Fault;
 use crate::history::Record;
 use crate::invariants::transactions::too_large;
-use crate::kernel::modes::is_chmod;
+use crate::kernel::modes::changes_attributes;
 use crate::kernel::names_of;
 use crate::probes;
 use crate::times::Span;
@@ -234,7 +234,7 @@ impl World {
             inferred: false,
         };
         self.callers.kernel.modes.learn(&record);
-        self.callers.kernel.modes.check(&record, |ino| self.is_chmod_under_way(ino))?;
+        self.callers.kernel.modes.check(&record, |ino| self.is_change_under_way(ino))?;
         self.epoch.records.push(record);
         match asked.waiter {
             Waiter::World => {
@@ -245,9 +245,9 @@ impl World {
         Ok(())
     }
 
-    fn is_chmod_under_way(&self, ino: Ino) -> bool {
+    fn is_change_under_way(&self, ino: Ino) -> bool {
         self.asked.values().any(|asked| match &asked.what {
-            What::Kernel(_, op) => is_chmod(op, ino),
+            What::Kernel(_, op) => changes_attributes(op, ino),
             What::Control => false,
         })
     }
