@@ -51,8 +51,7 @@ fn overwritten_bytes_give_their_space_back_while_the_file_is_in_use() {
         file.sync_all().expect("fsync");
     }
     let mtime = file.metadata().expect("stat").modified().expect("mtime");
-    // Of 192 MiB that were written half of the file may be garbage still, and what shares segments with it.
-    wait_until("compaction gives space back", || physical(&m) < 150 * MIB);
+    wait_until("compaction gives space back", || physical(&m) < 110 * MIB);
     let status = json(&m, &["status"], &m.root());
     assert!(number(&status, "/compacted/folds") > 0, "{status}");
     let (moved, written) =
