@@ -30,7 +30,7 @@ impl Scale {
     pub(crate) const FULL: Scale = Scale {
         files: 8_000,
         cached: 200_000,
-        synced: 1_000,
+        synced: 4_000,
         mib: 1024,
         random: 16_384,
         tree: 3_000,
@@ -103,6 +103,8 @@ impl Row {
         material: &Material,
     ) -> Result<Sample> {
         let dir = target.work().join("row");
+        // A row that failed may not have been able to tidy up.
+        let _ = fs::remove_dir_all(&dir);
         fs::create_dir(&dir).with_context(|| format!("{}", dir.display()))?;
         let mut run = Run { target, threads: self.threads, scale, material, dir: dir.clone() };
         let sample = (self.work)(&mut run);
