@@ -5,6 +5,7 @@ mod world;
 use vellum_core::client::ClientConfig;
 use vellum_core::data::fold::Policy;
 use vellum_core::id::{Handle, Ino, SessionId};
+use vellum_core::limits::REGION_SIZE;
 use vellum_core::meta::key;
 use vellum_core::port::control::{Answer, Compacted, Control, FileInfo};
 use vellum_core::port::kernel::Operation;
@@ -64,11 +65,15 @@ fn compact(w: &mut World, ino: Ino) -> Compacted {
     }
 }
 
-fn folds(w: &mut World) -> u64 {
+fn compacted(w: &mut World) -> Compacted {
     match w.control(Control::Status) {
-        Answer::Status(status) => status.compacted.folds,
+        Answer::Status(status) => status.compacted,
         other => panic!("{other:?}"),
     }
+}
+
+fn folds(w: &mut World) -> u64 {
+    compacted(w).folds
 }
 
 fn content(w: &mut World, f: File, len: usize) -> Vec<u8> {
@@ -95,6 +100,67 @@ fn segments_that_are_written_over_are_deleted() {
     w.remount();
     let f = w.open(f.0).expect("open");
     assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+}
+
+/// A file with 256 KiB at the begin of each of two regions, written in one flush.
+fn two_regions(w: &mut World) -> File {
+    let f = w.create(Ino::ROOT, "f").expect("create");
+    for region in 0..2 {
+        w.write(f, region * REGION_SIZE, &pattern(1, 256 * KIB)).expect("write");
+    }
+    w.fsync(f).expect("fsync");
+    f
+}
+
+#[test]
+fn the_region_with_most_garbage_is_folded_once_the_file_has_too_much() {
+    let mut w = world(Policy { space_amplification_percent: 50, ..eager() });
+    let f = two_regions(&mut w);
+    let mut bytes = pattern(1, 256 * KIB);
+    overwrite(&mut w, f, &mut bytes, 0, 128 * KIB, 2);
+    w.write(f, REGION_SIZE, &pattern(3, 124 * KIB)).expect("write");
+    w.fsync(f).expect("fsync");
+    w.wait(SECOND);
+    assert_eq!(folds(&mut w), 0, "half of what is visible, less 4 KiB");
+    w.write(f, REGION_SIZE, &pattern(4, 20 * KIB)).expect("write");
+    w.fsync(f).expect("fsync");
+    w.wait(SECOND);
+    let done = compacted(&mut w);
+    assert_eq!((done.folds, done.trimmed), (1, 144 * KIB as u64), "of the second region only");
+    assert_eq!(content(&mut w, f, 256 * KIB), bytes);
+    let mut second = pattern(1, 256 * KIB);
+    second[..124 * KIB].copy_from_slice(&pattern(3, 124 * KIB));
+    second[..20 * KIB].copy_from_slice(&pattern(4, 20 * KIB));
+    assert_eq!(w.read_at(f, REGION_SIZE, 256 * KIB as u32).expect("read"), second);
+    sound(&mut w);
+}
+
+#[test]
+fn regions_have_segments_of_their_own_unless_those_would_be_small() {
+    let mut w = world(off());
+    let f = two_regions(&mut w);
+    assert_eq!(w.pages.len(), 2);
+    for region in 0..2 {
+        w.write(f, region * REGION_SIZE, &pattern(2, 40 * KIB)).expect("write");
+    }
+    w.fsync(f).expect("fsync");
+    assert_eq!(w.pages.len(), 3, "40 KiB of each share one");
+    sound(&mut w);
+}
+
+#[test]
+fn a_flush_of_which_one_segment_fails_leaves_none() {
+    let mut w = world(off());
+    let f = w.create(Ino::ROOT, "f").expect("create");
+    for region in 0..2 {
+        w.write(f, region * REGION_SIZE, &pattern(1, 256 * KIB)).expect("write");
+    }
+    w.appends_left = Some(1);
+    w.fsync(f).expect_err("one of two cannot be written");
+    assert_eq!(w.pages.len(), 0);
+    w.fsync(f).expect("fsync");
+    assert_eq!(w.pages.len(), 2);
+    sound(&mut w);
 }
 
 #[test]

@@ -380,5 +380,7 @@ fn compaction(dice: &mut Dice) -> Policy {
         garbage_slack: *dice.pick(&[0, 16 << 10, usual.garbage_slack]),
         segment_max: *dice.pick(&[20_000, 64 << 10, usual.segment_max]),
         untidy_min: *dice.pick(&[0, 16 << 10, usual.untidy_min]),
+        carried_max: *dice.pick(&[16 << 10, 48 << 10, usual.carried_max]),
+        segment_min: *dice.pick(&[0, 1 << 10, usual.segment_min]),
     }
 }

@@ -11,7 +11,7 @@ pub(super) use committed::{Committed, Span};
 
 use super::compaction::{ERASED_MAX, ERASES_MAX};
 use super::tasks::TaskId;
-use crate::data::fold::Policy;
+use crate::data::fold::{Due, Policy};
 use crate::data::write_buffer::{SubBufferId, WriteBuffer};
 use crate::error::FsError;
 use crate::id::SegmentId;
@@ -84,19 +84,20 @@ pub(super) struct Errors {
 }
 
 /// Where a sealed sub-buffer is on its way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stage {
     pub(super) id: SubBufferId,
     pub(super) step: Step,
 }
 
 /// The steps of a sub-buffer, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Its segment is being appended.
+    /// Its segments are being appended.
     Appending,
-    /// Its bytes are where they must be before a commit may name them.
-    Appended(Option<(SegmentId, u32)>),
+    /// Its bytes are where they must be before a commit may name them: in these segments (with their
+    /// payload lengths), or in the log if there is none.
+    Appended(Vec<(SegmentId, u32)>),
     /// Its transaction is under way.
     Committing,
 }
@@ -254,24 +255,28 @@ impl FileState {
 
     /// The regions of which the log has become one to be folded, since the last call, and those that are
     /// to be folded when nobody writes.
-    pub(super) fn due(&mut self, policy: &Policy) -> (Vec<u64>, Vec<u64>) {
+    pub(super) fn due(&mut self, policy: &Policy) -> (Vec<(u64, Due)>, Vec<u64>) {
         self.committed_mut().map_or_else(Default::default, |committed| committed.due(policy))
     }
 
     /// A fold of a region found nothing to do.
-    pub(super) fn region_is_settled(&mut self, region: u64) {
+    pub(super) fn settle_region(&mut self, region: u64) {
         if let Some(committed) = self.committed_mut() {
-            committed.region_is_settled(region);
+            committed.settle_region(region);
         }
     }
 
-    /// Whether so much of what the logs in memory name cannot be seen, or is not named any more and still
-    /// there (`unnamed`), that writers wait for folds.
-    pub(super) fn is_mostly_garbage(&self, policy: &Policy, unnamed: u64) -> bool {
-        self.committed().is_some_and(|committed| {
-            let (covered, visible) = committed.garbage();
-            covered + unnamed > policy.covered_max(visible, committed.size) + policy.garbage_slack
-        })
+    /// By how much what the logs in memory name and nobody can see, and what is not named any more and still
+    /// there (`unnamed`), passes what the policy allows.
+    pub(super) fn excess(&self, policy: &Policy, unnamed: u64) -> Option<u64> {
+        let committed = self.committed()?;
+        let most = policy.covered_max(committed.visible(), committed.size);
+        (committed.garbage() + unnamed).checked_sub(most).filter(|excess| *excess > 0)
+    }
+
+    /// The region with most garbage, of those that are wanted.
+    pub(super) fn worst_region(&self, wanted: impl Fn(u64) -> bool) -> Option<u64> {
+        self.committed()?.worst_region(wanted)
     }
 
     /// Whether so much was erased that it is worth giving back.

@@ -5,10 +5,12 @@
 
 use super::capacity::grown;
 use super::file::{Missing, Stage, Step, Written};
+use super::reclaim::delete_segments;
 use super::tasks::{TaskId, done};
 use super::{Client, Mounted, Phase};
 use crate::data::extent_map::Source;
-use crate::data::page_io::page;
+use crate::data::page_io::{page, pages};
+use crate::data::parts::{Part, split};
 use crate::data::write_buffer::{LogExtentPlace, SubBufferId};
 use crate::data::write_log::LogExtent;
 use crate::error::{FsError, FsResult};
@@ -85,7 +87,8 @@ impl Client {
         let policy = self.config.compaction;
         let unnamed = self.compaction.unnamed(ino);
         let Some(file) = self.inodes.file_mut(ino) else { return };
-        if waits && file.is_mostly_garbage(&policy, unnamed) {
+        let excess = file.excess(&policy, unnamed);
+        if waits && excess.is_some_and(|excess| excess > policy.garbage_slack) {
             probe!("flush-waits-for-fold");
             return self.commit_oldest(ino);
         }
@@ -104,27 +107,36 @@ impl Client {
 
     fn begin_stage(&mut self, volume: &Volume, ino: Ino, id: SubBufferId, len: u32) {
         let carried = u64::from(len) <= LOG_BYTES_MAX.min(u64::from(volume.kv.value_bytes_max));
-        let segment = SegmentId { session: self.config.session, sequence: self.segments + 1 };
+        let (session, min) = (self.config.session, self.config.compaction.segment_min);
         let Some(file) = self.inodes.file_mut(ino) else { return };
         if !file.pipeline.is_empty() {
             probe!("flushes-overlap");
         }
         if carried {
-            return file.pipeline.push_back(Stage { id, step: Step::Appended(None) });
+            return file.pipeline.push_back(Stage { id, step: Step::Appended(Vec::new()) });
         }
         let Some(sub) = file.buffer.sub_buffer(id) else { return };
-        let (payload, _) = sub.layout();
-        let draft = SegmentDraft { id: segment, payload, len };
+        let (payload, places) = sub.layout();
+        let parts = split(&payload, &places, u64::from(min));
+        if parts.len() > 1 {
+            probe!("flush-split");
+        }
+        let ids = (self.segments + 1..).map(|sequence| SegmentId { session, sequence });
+        let drafts = parts.into_iter().zip(ids);
+        let drafts: Vec<SegmentDraft> = drafts
+            .map(|(Part { payload, len, .. }, id)| SegmentDraft { id, payload, len })
+            .collect();
+        let segments: Vec<_> = drafts.iter().map(|draft| (draft.id, draft.len)).collect();
         let early = planted!(CommitBeforeData);
-        let step = if early { Step::Appended(Some((segment, len))) } else { Step::Appending };
+        let step = if early { Step::Appended(segments.clone()) } else { Step::Appending };
         file.pipeline.push_back(Stage { id, step });
-        self.segments += 1;
+        self.segments += segments.len() as u64;
         self.spawn_own(move |cx| async move {
             let result = match leaves_reserve(&cx, len).await {
-                Ok(()) => page(&cx, PageRequest::Append(draft)).await.map_err(FsError::from),
+                Ok(()) => append_all(&cx, drafts).await,
                 Err(error) => Err(error),
             };
-            done(move |client| client.appended(ino, id, (segment, len), result.map(|_| ())))
+            done(move |client| client.appended(ino, id, segments, result))
         });
     }
 
@@ -132,7 +144,7 @@ impl Client {
         &mut self,
         ino: Ino,
         id: SubBufferId,
-        segment: (SegmentId, u32),
+        segments: Vec<(SegmentId, u32)>,
         result: FsResult<()>,
     ) {
         let Some(file) = self.inodes.file_mut(ino) else { return };
@@ -141,7 +153,7 @@ impl Client {
                 if let Some(stage) =
                     file.pipeline.iter_mut().find(|s| s.id == id && s.step == Step::Appending)
                 {
-                    stage.step = Step::Appended(Some(segment));
+                    stage.step = Step::Appended(segments);
                 }
                 self.advance_flush(ino);
             }
@@ -152,9 +164,11 @@ impl Client {
     fn commit_oldest(&mut self, ino: Ino) {
         let Phase::Mounted(mounted) = &self.phase else { return };
         let mounted = mounted.clone();
+        let min = u64::from(self.config.compaction.segment_min);
         let Some(file) = self.inodes.file_mut(ino) else { return };
         let Some(oldest) = file.pipeline.front() else { return };
-        let (id, Step::Appended(segment)) = (oldest.id, oldest.step) else { return };
+        let (id, Step::Appended(segments)) = (oldest.id, &oldest.step) else { return };
+        let segments = segments.clone();
         let covered = match file.measure(id) {
             Ok(covered) => covered,
             Err(missing) => return self.load_missing(mounted, ino, missing),
@@ -165,9 +179,9 @@ impl Client {
         let (payload, places) = sub.layout();
         let flushing = Flush {
             ino,
-            extents: extents(&payload, &places, segment.map(|(segment, _)| segment)),
+            extents: extents(&payload, &places, &segments, min),
             covered,
-            segment,
+            segments,
             end: sub.end(),
             mtime: sub.mtime(),
         };
@@ -179,7 +193,9 @@ impl Client {
                 client.note(point);
                 match result {
                     Ok(flushed) => client.flushed(ino, id, point, flushed, written),
-                    Err(error) => client.commit_failed(ino, Step::Appended(segment), error),
+                    Err(error) => {
+                        client.commit_failed(ino, Step::Appended(flushing.segments), error)
+                    }
                 }
             })
         });
@@ -323,20 +339,43 @@ pub(super) async fn leaves_reserve(cx: &Cx, len: u32) -> FsResult<()> {
     }
 }
 
-/// The extents as the log names them: in a segment, or carrying their bytes.
+/// Appends segments at once. When one of them fails, nothing will name the others.
+async fn append_all(cx: &Cx, drafts: Vec<SegmentDraft>) -> FsResult<()> {
+    let ids: Vec<SegmentId> = drafts.iter().map(|draft| draft.id).collect();
+    let replies = pages(cx, drafts.into_iter().map(PageRequest::Append).collect()).await;
+    let Some(error) = replies.iter().find_map(|reply| reply.as_ref().err().copied()) else {
+        return Ok(());
+    };
+    let appended = ids.into_iter().zip(&replies).filter(|(_, reply)| reply.is_ok());
+    // What cannot be deleted now is found by the next mount.
+    let _ = delete_segments(cx, appended.map(|(id, _)| id).collect()).await;
+    Err(error.into())
+}
+
+/// The extents as the log names them: in segments that hold them in parts of at least `min` bytes, or
+/// carrying their bytes.
 fn extents(
     payload: &[Bytes],
     places: &[LogExtentPlace],
-    segment: Option<SegmentId>,
+    segments: &[(SegmentId, u32)],
+    min: u64,
 ) -> Vec<LogExtent> {
     let mut carried = Carried(payload);
-    let named = places.iter().map(|place| LogExtent {
-        offset: place.offset,
-        len: place.len,
-        source: match segment {
-            Some(segment) => Source::Segment { segment, offset: place.payload_offset },
-            None => Source::Bytes(carried.take(place.len as usize)),
-        },
+    if segments.is_empty() {
+        let carrying = places.iter().map(|LogExtentPlace { offset, len, .. }| LogExtent {
+            offset: *offset,
+            len: *len,
+            source: Source::Bytes(carried.take(*len as usize)),
+        });
+        return carrying.collect();
+    }
+    let parts = split(payload, places, min).into_iter().zip(segments);
+    let named = parts.flat_map(|(part, (segment, _))| {
+        part.places.into_iter().map(|place| LogExtent {
+            offset: place.offset,
+            len: place.len,
+            source: Source::Segment { segment: *segment, offset: place.payload_offset },
+        })
     });
     named.collect()
 }

@@ -42,8 +42,8 @@ const DEPTH_MAX: u64 = 8;
 const DEPTH_FREE: u64 = 8;
 /// Bytes written over that do not count.
 const COVERED_FREE: u64 = 32 << 10;
-/// Bytes carried by the log, in one region, that a fold moves out.
-const CARRIED_MAX: u64 = 1 << 20;
+/// The part of what is visible in a region that its log may carry.
+const CARRIED_SHARE: u64 = 16;
 
 /// When regions are folded without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +58,14 @@ pub struct Policy {
     pub min_file_size: u64,
     /// So many bytes more of a file may be garbage before its writers wait for folds.
     pub garbage_slack: u64,
+    /// Bytes that the log of a region may carry itself, however little is visible there.
+    pub carried_max: u64,
     /// Visible bytes from which on a region is tidied up when nobody writes to its file.
     pub untidy_min: u64,
     /// Largest payload of a segment that a fold writes.
     pub segment_max: u32,
+    /// Smallest payload of a segment of its own for what a flush has of one region.
+    pub segment_min: u32,
 }
 
 impl Default for Policy {
@@ -71,15 +75,18 @@ impl Default for Policy {
             write_log_count: 2_147_483_647,
             space_amplification_percent: 50,
             min_file_size: 64 << 20,
-            garbage_slack: 64 << 20,
+            garbage_slack: 16 << 20,
+            carried_max: 1 << 20,
             untidy_min: 1 << 20,
             segment_max: 8 << 20,
+            segment_min: 64 << 10,
         }
     }
 }
 
 impl Policy {
-    /// Bytes written over that a file (or its part) of so many visible ones may have.
+    /// Bytes written over that a file of so many visible ones may have. A region may have twice its share:
+    /// those with most are folded first.
     pub fn covered_max(&self, visible: u64, size: u64) -> u64 {
         let most = visible.saturating_add(WRITE_BUFFER_MAX);
         let share = u128::from(visible) * u128::from(self.space_amplification_percent) / 100;
@@ -89,6 +96,15 @@ impl Policy {
             most.min(u64::try_from(share).unwrap_or(most))
         }
     }
+}
+
+/// Why a region is to be folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Its log is much longer than what is visible.
+    Long,
+    /// Its log carries many bytes, and is fine otherwise.
+    Carried,
 }
 
 /// What the log of a region is like.
@@ -115,18 +131,23 @@ impl RegionLog {
         }
     }
 
-    /// Whether a fold is due; `map` is what is visible, `size` that of the file.
-    pub fn is_due(&self, map: &ExtentMap, size: u64, policy: &Policy) -> bool {
+    /// Why a fold is due, whatever the rest of the file is like; `map` is what is visible, `size` that of the file.
+    pub fn due(&self, map: &ExtentMap, size: u64, policy: &Policy) -> Option<Due> {
         if !policy.enabled || self.entries == 0 {
-            return false;
+            return None;
         }
         let (visible, extents) = (map.bytes(), map.len() as u64);
-        let covered = self.bytes.saturating_sub(visible);
-        let amplified = covered > policy.covered_max(visible, size);
+        let covered = self.covered(map);
+        let amplified = covered > policy.covered_max(visible, size).saturating_mul(2);
         let crowded = self.entries >= policy.write_log_count && self.entries > extents;
         let deep = self.entries > DEPTH_MAX * (extents + DEPTH_FREE)
             || covered > DEPTH_MAX * (visible + COVERED_FREE);
-        amplified || crowded || deep || self.carried > CARRIED_MAX
+        // Each such fold looks at everything that is visible: where that is much, more must come together.
+        let carries = self.carried > policy.carried_max.max(visible / CARRIED_SHARE);
+        if amplified || crowded || deep {
+            return Some(Due::Long);
+        }
+        carries.then_some(Due::Carried)
     }
 
     /// Whether a fold would pay when nobody writes: reads meet many small extents, and enough was written to
@@ -139,8 +160,13 @@ impl RegionLog {
             && self.written >= visible.min(WINDOW) / 2
     }
 
+    /// Bytes that it names and nobody can see.
+    pub fn covered(&self, map: &ExtentMap) -> u64 {
+        self.bytes.saturating_sub(map.bytes())
+    }
+
     /// A fold found nothing to do: what was written so far is no reason to try again.
-    pub fn is_settled(&mut self) {
+    pub fn settle(&mut self) {
         self.written = 0;
     }
 }
@@ -190,6 +216,30 @@ impl Overlay {
         self.plan_in(WINDOW, sparse, asked)
     }
 
+    /// What was written and is carried by the log is moved, and that only: it has cost nothing of what a
+    /// fold may move for the sake of order, and still counts as written.
+    pub fn plan_carried(&self) -> Plan {
+        let mut plan = Plan { moved_is_written: true, ..Plan::default() };
+        for (extent, owner) in self.map.owned() {
+            let extent =
+                LogExtent { offset: extent.offset, len: extent.len, source: extent.source };
+            match (owner, &extent.source) {
+                (WRITTEN, Source::Bytes(_)) => plan.moved.push(extent),
+                (WRITTEN, _) => plan.written.push(extent),
+                _ => plan.folded.push(extent),
+            }
+        }
+        self.complete(plan)
+    }
+
+    fn complete(&self, plan: Plan) -> Plan {
+        Plan {
+            entries: self.log.entries,
+            trimmed: self.log.bytes.saturating_sub(self.map.bytes()),
+            ..plan
+        }
+    }
+
     fn plan_in(&self, window: u64, sparse: &BTreeSet<SegmentId>, asked: bool) -> Plan {
         let planner = Planner {
             sparse,
@@ -202,10 +252,7 @@ impl Overlay {
             extent: LogExtent { offset: extent.offset, len: extent.len, source: extent.source },
             written: owner == WRITTEN,
         });
-        let mut plan = planner.plan(pieces.collect());
-        plan.entries = self.log.entries;
-        plan.trimmed = self.log.bytes.saturating_sub(self.map.bytes());
-        plan
+        self.complete(planner.plan(pieces.collect()))
     }
 
     /// Visible bytes that the log itself carries.
@@ -232,6 +279,8 @@ pub struct Plan {
     pub written: Vec<LogExtent>,
     /// Is moved, in file order.
     pub moved: Vec<LogExtent>,
+    /// What is moved still counts as written.
+    pub moved_is_written: bool,
     /// Entries of the log that is replaced.
     pub entries: u64,
     /// Bytes that the log names and nobody can see.

@@ -8,6 +8,7 @@ pub mod extent_map;
 pub mod fold;
 pub mod gather;
 pub mod page_io;
+pub mod parts;
 pub mod read_ahead;
 pub mod segment;
 mod varint;

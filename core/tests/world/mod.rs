@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) pages: BTreeMap<SegmentId, Vec<u8>>,
     /// Segments that cannot be read or verified.
     pub(crate) page_errors: BTreeMap<SegmentId, PageError>,
+    /// After so many segments one cannot be appended.
+    pub(crate) appends_left: Option<u32>,
     /// Payload bytes that are damaged.
     pub(crate) rotten: BTreeSet<(SegmentId, u32)>,
     /// What was to be fetched ahead.
@@ -85,6 +87,7 @@ impl World {
             kv: BTreeMap::new(),
             pages: BTreeMap::new(),
             page_errors: BTreeMap::new(),
+            appends_left: None,
             rotten: BTreeSet::new(),
             prefetched: Vec::new(),
             rows_max: u32::MAX,
@@ -383,6 +386,13 @@ impl World {
     fn page(&mut self, request: PageRequest) -> Result<PageReply, PageError> {
         match request {
             PageRequest::Append(draft) => {
+                self.appends_left = match self.appends_left {
+                    Some(0) => {
+                        self.appends_left = None;
+                        return Err(PageError::Io);
+                    }
+                    left => left.map(|left| left - 1),
+                };
                 let bytes = draft.payload.concat();
                 assert_eq!(bytes.len(), draft.len as usize);
                 assert!(self.pages.insert(draft.id, bytes).is_none(), "a segment id came back");

@@ -2,12 +2,12 @@
 //!
 //! Owns: the queue, its triggers, the pace. Never does: choosing what a fold moves (`data/fold.rs`).
 //!
-//! A region is queued when its log is loaded or grows and has become due; when enough of its file was
-//! erased; when a segment that it names is mostly dead; when it is untidy and nobody writes; or when
-//! somebody asks. One fold is under way at a
-//! time, holds one segment's payload in memory, and gives the callers at least as much time as it takes,
-//! unless others wait behind it. Where so much more has become garbage since it was due, what is written
-//! goes out no faster than space comes back.
+//! A region is queued when its log is loaded or grows and has become due; when it has most garbage of a
+//! file that has too much; when enough of its file was erased; when a segment that it names is mostly dead;
+//! when it is untidy and nobody writes; or when somebody asks. One fold is under way at a time, holds one
+//! segment's payload in memory, and gives the callers at least as much time as it takes, unless others
+//! wait behind it. Where a file has more garbage yet, what is written goes out no faster than space comes
+//! back.
 //!
 //! Nothing here is durable: what a mount forgets, the next one finds again where it loads a log.
 
@@ -16,6 +16,7 @@ mod tidy;
 
 use super::tasks::{TaskId, done};
 use super::{Client, Phase};
+use crate::data::fold::Due;
 use crate::error::{FsError, FsResult};
 use crate::id::{Ino, RequestId, SegmentId};
 use crate::limits::REGION_SIZE;
@@ -77,6 +78,8 @@ pub(super) struct Compaction {
     folding: BTreeMap<Ino, u32>,
     /// What is under way, and its task.
     running: Option<(Work, Cx)>,
+    /// The fold under way has made something better.
+    folded_one: bool,
     /// No more of it on this mount.
     stopped: bool,
     /// Mostly dead segments, by whose log named them first.
@@ -99,7 +102,8 @@ pub(super) struct Compaction {
 impl Compaction {
     /// Regions become due faster than they are folded.
     fn is_behind(&self) -> bool {
-        self.queue.iter().any(|work| matches!(work, Work::Fold(_, Reason::Due)))
+        let due = |work: &Work| matches!(work, Work::Fold(_, Reason::Due | Reason::Carried));
+        self.queue.iter().any(due)
     }
 
     /// A fold of one of the file's regions is on its way.
@@ -150,7 +154,7 @@ impl Compaction {
 impl Client {
     /// Queues the regions of a file whose log in memory says so.
     pub(super) fn fold_what_is_due(&mut self, ino: Ino) {
-        if !self.config.compaction.enabled {
+        if !self.config.compaction.enabled || self.config.read_only {
             return;
         }
         let Some(file) = self.inodes.file_mut(ino) else { return };
@@ -159,13 +163,33 @@ impl Client {
         if erased {
             file.swept();
         }
-        for region in due {
-            self.compact(Work::Fold(Place { ino, region }, Reason::Due));
+        for (region, why) in due {
+            let reason = match why {
+                Due::Long => Reason::Due,
+                Due::Carried => Reason::Carried,
+            };
+            self.compact(Work::Fold(Place { ino, region }, reason));
         }
+        self.fold_worst(ino);
         if erased {
             self.compact(Work::Erases(ino, false));
         }
         self.tidy_later(ino, untidy);
+    }
+
+    /// Folds the region with most garbage, where the file has more than it may. One at a time: until that is
+    /// over, another may have become the worst.
+    fn fold_worst(&mut self, ino: Ino) {
+        let (policy, unnamed) = (self.config.compaction, self.compaction.unnamed(ino));
+        let Some(file) = self.inodes.file(ino) else { return };
+        if self.compaction.is_folding(ino) || file.excess(&policy, unnamed).is_none() {
+            return;
+        }
+        let given_up = &self.compaction.given_up;
+        let wanted = |region| !given_up.contains(&Place { ino, region });
+        if let Some(region) = file.worst_region(wanted) {
+            self.compact(Work::Fold(Place { ino, region }, Reason::Due));
+        }
     }
 
     /// A segment is mostly dead: what is left of it is moved.
@@ -181,6 +205,12 @@ impl Client {
             && reason != Reason::Asked
             && self.compaction.given_up.contains(&place)
         {
+            return;
+        }
+        if let Work::Fold(_, Reason::Due | Reason::Carried) = work
+            && self.compaction.running.as_ref().is_some_and(|(running, _)| *running == work)
+        {
+            // What was written meanwhile is not worth another fold at once.
             return;
         }
         if !self.config.read_only && self.compaction.queued.insert(work) {
@@ -213,6 +243,9 @@ impl Client {
         let over = self.compaction.running.take();
         if let Some((Work::Fold(place, _), _)) = over {
             self.compaction.fold_is_over(place.ino);
+            if core::mem::take(&mut self.compaction.folded_one) && !self.compaction.stopped {
+                self.fold_worst(place.ino);
+            }
         }
         let askers = core::mem::take(&mut self.compaction.askers);
         for (id, ino, before) in askers {

@@ -1,6 +1,6 @@
 //! One fold: look at the log, move what is to be moved, commit.
 
-use super::{Client, GIVEN_UP_MAX, Phase};
+use super::{Client, GIVEN_UP_MAX, Phase, Work};
 use crate::client::reclaim::delete_segments;
 use crate::client::tasks::{Done, done};
 use crate::data::extent_map::Source;
@@ -11,7 +11,7 @@ use crate::error::FsError;
 use crate::id::SegmentId;
 use crate::limits::{LOG_BYTES_MAX, REGION_SIZE, SEGMENT_PAYLOAD_MAX};
 use crate::meta::ops::fold::{Folded, Moved, Place, Reason, Survey, fold, survey};
-use crate::meta::txn::{Volume, transact};
+use crate::meta::txn::{Volume, sync, transact};
 use crate::port::meta_kv::Version;
 use crate::port::page_store::{PageError, PageRequest, SegmentDraft};
 use crate::port::{Point, Severity};
@@ -27,6 +27,13 @@ use core::future::Future;
 const GAP_MAX: u32 = 64 << 10;
 /// Reads under way at a time.
 const READS: usize = 4;
+
+/// What a fold left behind.
+enum Freed {
+    Little,
+    /// A segment's worth: the next fold waits until it can be deleted.
+    Much,
+}
 
 /// Why a fold came to nothing.
 enum Failure {
@@ -68,45 +75,72 @@ impl Client {
         self.spawn_compaction(move |cx| async move {
             let ids = (first..).map(|sequence| SegmentId { session, sequence });
             let end = fold_region(&cx, &volume, (place, reason), ids, max).await;
-            done(move |client| {
-                client.folded(place, end);
-                client.compaction_turn_over();
+            done(move |client| match client.folded(place, end) {
+                Freed::Much => client.give_back(place, reason),
+                Freed::Little => client.compaction_turn_over(),
             })
         })
     }
 
-    fn folded(&mut self, place: Place, end: End) {
-        let (survey, folded, point) = match end {
-            End::Committed(survey, folded, point) => (survey, folded, point),
-            End::Failed(Failure::Quiet) => return,
+    /// The fold is over when what it left behind can be deleted: the next one takes as much space again.
+    fn give_back(&mut self, place: Place, reason: Reason) {
+        probe!("fold-gave-back");
+        let cx = self.spawn_compaction(move |cx| async move {
+            let synced = sync(&cx).await;
+            done(move |client| {
+                // A failure was reported; then the space comes back with a later sync.
+                let _ = client.synced(synced);
+                client.compaction_turn_over();
+            })
+        });
+        self.compaction.running = Some((Work::Fold(place, reason), cx));
+    }
+
+    fn folded(&mut self, place: Place, end: End) -> Freed {
+        match end {
+            End::Committed(survey, folded, point) => {
+                return self.moved(place, *survey, folded, point);
+            }
+            End::Failed(Failure::Quiet) => {}
             End::Nothing => {
                 if let Some(file) = self.inodes.file_mut(place.ino) {
-                    file.region_is_settled(place.region);
+                    file.settle_region(place.region);
                 }
-                return;
             }
-            End::Failed(Failure::Failed(error)) => return self.compaction_failed(place.ino, error),
-            End::Failed(Failure::Unreadable(segment, error)) => {
-                return self.give_up(place, segment, error);
-            }
-        };
+            End::Failed(Failure::Failed(error)) => self.compaction_failed(place.ino, error),
+            End::Failed(Failure::Unreadable(segment, error)) => self.give_up(place, segment, error),
+        }
+        Freed::Little
+    }
+
+    fn moved(&mut self, place: Place, survey: Survey, folded: Folded, point: Point) -> Freed {
         self.note(point);
-        let (Folded::Done(released), Point::Commit(commit)) = (folded, point) else { return };
+        let (Folded::Done(released), Point::Commit(commit)) = (folded, point) else {
+            return Freed::Little;
+        };
         let counters = &mut self.compaction.counters;
         counters.folds += 1;
         counters.moved += survey.plan.moved_bytes();
         counters.written += survey.written;
         counters.trimmed += survey.plan.trimmed;
-        if !released.dead.is_empty() {
-            // Their space comes back once this is durable, and writers may wait for it.
-            self.sync_aged();
-        }
+        self.compaction.folded_one = true;
+        let dead = !released.dead.is_empty();
         let early = planted!(EarlyFoldDelete);
         self.released(if early { Version(0) } else { commit.version }, released);
         if early {
             self.delete_dead_segments();
         }
         self.look_afresh(place);
+        if !dead {
+            return Freed::Little;
+        }
+        let bytes = survey.plan.moved_bytes() + survey.plan.trimmed;
+        if bytes >= u64::from(self.config.compaction.segment_max) {
+            return Freed::Much;
+        }
+        // The space comes back once this is durable, and writers may wait for it.
+        self.sync_aged();
+        Freed::Little
     }
 
     /// Where a region's bytes are is another place now. What is buffered over it counts by what it covers:
@@ -168,7 +202,8 @@ async fn fold_region(
     }
 }
 
-/// Moves what the plan moves: into new segments, or into the log itself when it is little.
+/// Moves what the plan moves: into new segments, or into the log itself when it is little and not what the
+/// log is to be rid of.
 async fn move_all(
     cx: &Cx,
     volume: &Volume,
@@ -178,13 +213,16 @@ async fn move_all(
     moved: &mut Moved,
 ) -> Result<(), Failure> {
     let carried = LOG_BYTES_MAX.min(u64::from(volume.kv.value_bytes_max));
-    if survey.plan.moved_bytes() <= carried {
+    if survey.plan.moved_bytes() <= carried && !survey.plan.moved_is_written {
         let payload = fetch(cx, &survey.plan.moved).await?;
         if !payload.is_empty() {
             probe!("fold-carried");
         }
         moved.extents = carry(&survey.plan.moved, payload);
         return Ok(());
+    }
+    if survey.plan.moved_is_written {
+        probe!("log-emptied");
     }
     for part in survey.plan.parts(max) {
         let payload = fetch(cx, &part).await?;

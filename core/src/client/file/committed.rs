@@ -2,7 +2,7 @@
 
 use super::{Applied, Written};
 use crate::data::extent_map::{ExtentMap, Source};
-use crate::data::fold::Policy;
+use crate::data::fold::{Due, Policy};
 use crate::data::write_log::LogExtent;
 use crate::id::SegmentId;
 use crate::limits::{EXTENTS_KEPT_MAX, REGION_SIZE};
@@ -116,24 +116,39 @@ impl Committed {
                     .or_insert_with(|| Region::Loaded(Version(0), LoadedRegion::default()));
             }
         }
-        for (region, slot) in &mut self.regions {
-            if let Region::Loaded(seen, loaded) = slot
-                && commit.version > *seen
-            {
-                if let Some(range) = erase {
-                    loaded.map.erase(range.clone());
-                }
-                for extent in extents {
-                    paint_within(loaded, *region, extent.offset, extent.len, &extent.source);
-                }
-                *seen = commit.version;
-                let painted = extents.iter().flat_map(|e| regions_of(e.offset, e.len));
-                if painted.into_iter().any(|painted| painted == *region) {
-                    self.touched.insert(*region);
+        let unseen = self.erase_unseen(commit, erase);
+        let mut painted: BTreeMap<u64, bool> =
+            unseen.into_iter().map(|region| (region, true)).collect();
+        for extent in extents {
+            for region in regions_of(extent.offset, extent.len) {
+                let Some(Region::Loaded(seen, loaded)) = self.regions.get_mut(&region) else {
+                    continue;
+                };
+                if *painted.entry(region).or_insert(commit.version > *seen) {
+                    *seen = commit.version;
+                    self.touched.insert(region);
+                    paint_within(loaded, region, extent.offset, extent.len, &extent.source);
                 }
             }
         }
         self.make_room();
+    }
+
+    /// Erases a range in the regions in memory that have not seen the commit; returns which.
+    fn erase_unseen(&mut self, commit: Commit, erase: Option<&Range<u64>>) -> Vec<u64> {
+        let Some(range) = erase.filter(|range| !range.is_empty()) else { return Vec::new() };
+        let touching = range.start / REGION_SIZE..=(range.end - 1) / REGION_SIZE;
+        let mut unseen = Vec::new();
+        for (region, slot) in self.regions.range_mut(touching) {
+            if let Region::Loaded(seen, loaded) = slot
+                && commit.version > *seen
+            {
+                loaded.map.erase(range.clone());
+                *seen = commit.version;
+                unseen.push(*region);
+            }
+        }
+        unseen
     }
 
     /// Forgets loaded regions when they hold too much.
@@ -158,12 +173,12 @@ impl Committed {
 
     /// The regions of which the log has become one to be folded, since the last call, and those that are
     /// to be folded when nobody writes.
-    pub(super) fn due(&mut self, policy: &Policy) -> (Vec<u64>, Vec<u64>) {
+    pub(super) fn due(&mut self, policy: &Policy) -> (Vec<(u64, Due)>, Vec<u64>) {
         let (mut due, mut untidy) = (Vec::new(), Vec::new());
         for region in core::mem::take(&mut self.touched) {
             let Some(Region::Loaded(_, loaded)) = self.regions.get(&region) else { continue };
-            if loaded.log.is_due(&loaded.map, self.size, policy) {
-                due.push(region);
+            if let Some(why) = loaded.log.due(&loaded.map, self.size, policy) {
+                due.push((region, why));
             } else if loaded.log.is_untidy(&loaded.map, policy) {
                 untidy.push(region);
             }
@@ -172,22 +187,34 @@ impl Committed {
     }
 
     /// A fold of a region found nothing to do.
-    pub(super) fn region_is_settled(&mut self, region: u64) {
+    pub(super) fn settle_region(&mut self, region: u64) {
         if let Some(Region::Loaded(_, loaded)) = self.regions.get_mut(&region) {
-            loaded.log.is_settled();
+            loaded.log.settle();
         }
     }
 
-    /// Bytes that the logs in memory name and nobody can see, and those that are visible.
-    pub(super) fn garbage(&self) -> (u64, u64) {
-        let mut sum = (0, 0);
-        for slot in self.regions.values() {
-            if let Region::Loaded(_, loaded) = slot {
-                let visible = loaded.map.bytes();
-                sum = (sum.0 + loaded.log.bytes.saturating_sub(visible), sum.1 + visible);
-            }
-        }
-        sum
+    /// Visible bytes.
+    pub(super) fn visible(&self) -> u64 {
+        self.bytes.max(0) as u64
+    }
+
+    /// Bytes that the logs in memory name and nobody can see.
+    pub(super) fn garbage(&self) -> u64 {
+        self.covered_regions().map(|(_, covered)| covered).sum()
+    }
+
+    /// The region with most of that, of those that are wanted.
+    pub(super) fn worst_region(&self, wanted: impl Fn(u64) -> bool) -> Option<u64> {
+        let some =
+            self.covered_regions().filter(|(region, covered)| *covered > 0 && wanted(*region));
+        some.max_by_key(|(_, covered)| *covered).map(|(region, _)| region)
+    }
+
+    fn covered_regions(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.regions.iter().filter_map(|(region, slot)| match slot {
+            Region::Loaded(_, loaded) => Some((*region, loaded.log.covered(&loaded.map))),
+            Region::Listed | Region::Loading => None,
+        })
     }
 
     /// A region was folded: what is in memory names segments that may go.

@@ -1,4 +1,4 @@
-use super::{Overlay, Plan, Policy};
+use super::{Due, Overlay, Plan, Policy};
 use crate::data::extent_map::{ExtentMap, Source};
 use crate::data::write_log::LogExtent;
 use crate::id::{SegmentId, SessionId};
@@ -101,14 +101,14 @@ fn a_region_is_due_when_its_garbage_outweighs_it() {
     let policy = Policy { min_file_size: 0, ..Policy::default() };
     let mut overlay = Overlay::default();
     overlay.paint(vec![stored(0, 1 << 20, 1, 0)], true);
-    overlay.paint(vec![stored(0, 512 * KIB, 2, 0)], false);
-    assert!(!overlay.log.is_due(&overlay.map, 1 << 20, &policy));
+    overlay.paint(vec![stored(0, 1024 * KIB, 2, 0)], false);
+    assert_eq!(overlay.log.due(&overlay.map, 1 << 20, &policy), None);
     overlay.paint(vec![stored(0, 4 * KIB, 3, 0)], false);
-    assert!(overlay.log.is_due(&overlay.map, 1 << 20, &policy));
+    assert_eq!(overlay.log.due(&overlay.map, 1 << 20, &policy), Some(Due::Long));
     let off = Policy { enabled: false, ..policy };
-    assert!(!overlay.log.is_due(&overlay.map, 1 << 20, &off));
+    assert_eq!(overlay.log.due(&overlay.map, 1 << 20, &off), None);
     let larger = Policy { min_file_size: 2 << 20, ..policy };
-    assert!(!overlay.log.is_due(&overlay.map, 1 << 20, &larger));
+    assert_eq!(overlay.log.due(&overlay.map, 1 << 20, &larger), None);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn one_page_written_over_and_over_makes_a_region_due() {
     let mut overlay = Overlay::default();
     overlay.paint(vec![stored(0, 1 << 20, 1, 0)], true);
     let mut writes = 0;
-    while !overlay.log.is_due(&overlay.map, 1 << 20, &Policy::default()) {
+    while overlay.log.due(&overlay.map, 1 << 20, &Policy::default()).is_none() {
         overlay.paint(vec![stored(4 * KIB, 4 * KIB, 2 + writes, 0)], false);
         writes += 1;
     }
@@ -175,7 +175,7 @@ fn where_not_everything_can_be_put_in_order_a_part_is() {
     let after = carried_out(&plan, 8 << 20);
     assert!(after.log.written <= overlay.log.written - plan.moved_bytes() / 2);
     assert!(!after.log.is_untidy(&after.map, &Policy::default()), "it has been paid for");
-    overlay.log.is_settled();
+    overlay.log.settle();
     assert!(!overlay.log.is_untidy(&overlay.map, &Policy::default()));
 }
 
@@ -190,6 +190,23 @@ fn a_region_is_untidy_when_enough_was_written_in_small_pieces() {
     let mut small = Overlay::default();
     small.paint((0..100).map(|n| stored(n * 4 * KIB, 4 * KIB, 1 + n, 0)).collect(), false);
     assert!(!untidy(&small), "400 KiB");
+}
+
+#[test]
+fn what_the_log_carries_is_moved_out_and_still_counts_as_written() {
+    let policy = Policy::default();
+    let mut overlay = Overlay::default();
+    overlay.paint(vec![stored(0, 64 << 20, 1, 0)], true);
+    overlay.paint((0..1_000).map(|n| carried(n * 64 * KIB, 4 * KIB)).collect(), false);
+    assert_eq!(overlay.log.due(&overlay.map, 64 << 20, &policy), None, "less than a sixteenth");
+    overlay.paint((0..1_000).map(|n| carried((n * 64 + 8) * KIB, 4 * KIB)).collect(), false);
+    overlay.paint((0..10).map(|n| stored((n * 64 + 16) * KIB, 4 * KIB, 2, 0)).collect(), false);
+    assert_eq!(overlay.log.due(&overlay.map, 64 << 20, &policy), Some(Due::Carried));
+    let plan = overlay.plan_carried();
+    assert_eq!((plan.moved_bytes(), plan.moved_is_written), (2_000 * 4 * KIB, true));
+    let folded: u64 = plan.folded.iter().map(|extent| extent.len).sum();
+    assert_eq!((plan.written.len(), folded), (10, (64 << 20) - 2_010 * 4 * KIB), "they stay");
+    assert_eq!(plan.trimmed, 2_010 * 4 * KIB);
 }
 
 fn extent() -> impl Strategy<Value = (u64, u64, u64, bool)> {

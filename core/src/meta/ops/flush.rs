@@ -28,8 +28,8 @@ pub struct Flush {
     pub extents: Vec<LogExtent>,
     /// How many bytes of the extents are visible already, if the file has extents.
     pub covered: u64,
-    /// The segment they lie in, with its payload length; `None`: they carry their bytes.
-    pub segment: Option<(SegmentId, u32)>,
+    /// The segments they lie in, with their payload lengths; without any they carry their bytes.
+    pub segments: Vec<(SegmentId, u32)>,
     /// End of the last written byte.
     pub end: u64,
     /// Time of the newest write.
@@ -68,7 +68,7 @@ pub async fn flush(txn: &mut Txn<'_>, flush: &Flush) -> FsResult<Flushed> {
     let mut core = Core::decode(&core)?;
     let before = core.flags;
     let inline = value(inline).unwrap_or_default();
-    let fits = flush.end <= INLINE_MAX && flush.segment.is_none();
+    let fits = flush.end <= INLINE_MAX && flush.segments.is_empty();
 
     let flushed = if core.has(flag::INLINE) && fits {
         let data = rewrite(txn, ino, &inline, &flush.extents)?;
@@ -79,12 +79,12 @@ pub async fn flush(txn: &mut Txn<'_>, flush: &Flush) -> FsResult<Flushed> {
         let (extents, grown) = promoted(txn, &mut core, flush, base);
         let patch = Patch { erase: None, extents };
         append(txn, ino, core.generation, &patch, grown)?;
-        if let Some((segment, payload)) = flush.segment {
-            let mut named = Named::new();
-            segments::count(&mut named, &flush.extents);
-            segments::record(txn, segment, payload, ino);
-            segments::refer(txn, &named);
+        for (segment, payload) in &flush.segments {
+            segments::record(txn, *segment, *payload, ino);
         }
+        let mut named = Named::new();
+        segments::count(&mut named, &flush.extents);
+        segments::refer(txn, &named);
         stamp_mtime(txn, flush, &mut core);
         Flushed::Extents { extents: patch.extents, grown, core: core.clone() }
     };

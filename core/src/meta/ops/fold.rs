@@ -29,6 +29,8 @@ const PACKS_MAX: u32 = 2048;
 pub enum Reason {
     /// It may pay.
     Due,
+    /// The log carries too many bytes.
+    Carried,
     /// Nobody writes, and readers would have less to do.
     Untidy,
     /// Something was erased, and nothing is to lie below the erase any more.
@@ -57,7 +59,7 @@ pub struct Survey {
     target: (Key, u16),
     /// What becomes of their extents.
     pub plan: Plan,
-    /// Bytes written to the region since the last fold.
+    /// Bytes written to the region since the last fold, as far as they do not count again for the next.
     pub written: u64,
 }
 
@@ -86,8 +88,10 @@ pub async fn survey(txn: &mut Txn<'_>, place: Place, reason: Reason) -> FsResult
         paint_on(&mut overlay, region, paint)?;
     }
     let sparse = sparse(txn, &packs, &overlay).await?;
-    let plan = overlay.plan(&sparse, reason == Reason::Asked);
-    let written = overlay.log.written;
+    let (plan, written) = match reason {
+        Reason::Carried => (overlay.plan_carried(), 0),
+        _ => (overlay.plan(&sparse, reason == Reason::Asked), overlay.log.written),
+    };
     let worth_it = plan.is_worth_it() || lifts;
     Ok(worth_it.then_some(Survey { generation, packs, target, plan, written }))
 }
@@ -186,8 +190,10 @@ pub async fn fold(
         return Ok(Folded::Overtaken);
     }
     let plan = &survey.plan;
-    let mut folded: Vec<LogExtent> = [&plan.folded[..], &moved.extents].concat();
-    folded.sort_by_key(|extent| extent.offset);
+    let (mut folded, mut written) = (plan.folded.clone(), plan.written.clone());
+    let anew = if plan.moved_is_written { &mut written } else { &mut folded };
+    anew.extend_from_slice(&moved.extents);
+    anew.sort_by_key(|extent| extent.offset);
     let released = account(txn, ino, survey, moved).await?;
     if planted!(DroppedWrite) {
         txn.clear_range(key::log_region(ino, survey.generation, region));
@@ -195,7 +201,7 @@ pub async fn fold(
     for (key, _) in &survey.packs {
         txn.clear(key.clone());
     }
-    let entries = put(txn, (target, *n), region, &folded, &plan.written)?;
+    let entries = put(txn, (target, *n), region, &folded, &written)?;
     if !planted!(UncountedFold) {
         grow(txn, ino, Pair { hi: entries - plan.entries as i64, lo: 0 });
     }
