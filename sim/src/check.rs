@@ -107,7 +107,8 @@ impl Judge {
         if let Some(claim) =
             claims.iter().filter(|c| c.seen != ALL).min_by_key(|c| c.record.answered)
         {
-            return Err(self.explain(claim, start, &changes));
+            let open = claims.iter().filter(|c| c.record.answered == claim.record.answered).count();
+            return Err(Failure { open, ..self.explain(claim, start, &changes) });
         }
         self.judge_times(records, mercy)?;
         change_time::check(records)?;

@@ -89,8 +89,10 @@ impl Judge {
                         epoch.unanswered.remove(index);
                         return Some(Ok((attempt, timeline)));
                     }
+                    // One answer can show several of them, such as a listing.
                     Err(later)
-                        if later.place > best.as_ref().map_or(failure.place, |b| b.0.place) =>
+                        if later.progress()
+                            > best.as_ref().map_or(failure, |b| &b.0).progress() =>
                     {
                         best = Some((later, record, index));
                     }

@@ -49,6 +49,8 @@ pub struct Failure {
     pub text: String,
     /// When the answer that shows it was given, if it is one.
     pub place: Place,
+    /// How much of that answer does not hold, such as entries of a listing.
+    pub open: usize,
     /// An inode that the answer names and nobody can know.
     pub stranger: Option<Ino>,
 }
@@ -56,7 +58,12 @@ pub struct Failure {
 impl Failure {
     /// A failure of a rule.
     pub fn new(rule: &'static str, text: impl Into<String>) -> Failure {
-        Failure { rule, text: text.into(), place: 0, stranger: None }
+        Failure { rule, text: text.into(), place: 0, open: 1, stranger: None }
+    }
+
+    /// How far the history is explained up to here: less is earlier.
+    pub fn progress(&self) -> (Place, Reverse<usize>) {
+        (self.place, Reverse(self.open))
     }
 }
 

@@ -9,8 +9,8 @@ use vellum_core::id::{Handle, Ino, RequestId};
 use vellum_core::port::Point;
 use vellum_core::port::control::Limit;
 use vellum_core::port::kernel::{
-    Attr, Caller, Entry, OpenFlags, Opened, Operation, Piece, Reply, S_IFDIR, S_IFREG, SetAttr,
-    WriteFlags,
+    Attr, Caller, DirEntry, Entry, OpenFlags, Opened, Operation, Piece, Reply, S_IFDIR, S_IFREG,
+    SetAttr, WriteFlags,
 };
 use vellum_core::port::meta_kv::{Commit, Version};
 use vellum_core::time::WallTime;
@@ -187,8 +187,12 @@ fn create() -> (Operation, Reply) {
 
 /// open(2) of `a` with O_CREAT.
 fn open(flags: u32) -> Operation {
+    open_of("a", flags)
+}
+
+fn open_of(text: &'static str, flags: u32) -> Operation {
     let flags = OpenFlags(flags);
-    Operation::Create { parent: Ino::ROOT, name: name("a"), mode: 0o644, umask: 0, flags }
+    Operation::Create { parent: Ino::ROOT, name: name(text), mode: 0o644, umask: 0, flags }
 }
 
 fn lookup() -> Operation {
@@ -385,6 +389,42 @@ fn a_file_that_others_saw_emptied_may_be_found_empty() {
     }
     let found = with_file(b"thirdsecond");
     assert_eq!(story.recover(story.place, &found), Err("crash-content"), "never emptied");
+}
+
+#[test]
+fn one_listing_may_show_several_changes_that_were_never_answered() {
+    let listed = |named: &[(&'static str, Ino)]| {
+        let entries = named.iter().map(|(text, ino)| DirEntry {
+            ino: *ino,
+            cookie: ino.0,
+            kind: S_IFREG,
+            name: name(text),
+            entry: Some(entry(Some(attr(*ino, S_IFREG | 0o644, 1, 0)))),
+        });
+        Reply::Entries(entries.collect())
+    };
+    let told = |shown: &[(&'static str, Ino)]| {
+        let mut story = Story::default();
+        let making: Vec<Asked> = ["a", "b"].map(|n| story.ask(open_of(n, 0o102))).into();
+        for _ in &making {
+            story.commit();
+        }
+        let look = Operation::ReadDir {
+            ino: Ino::ROOT,
+            handle: Handle(1),
+            cookie: 2,
+            room: 4096,
+            plus: true,
+        };
+        let look = story.ask(look);
+        story.answer(look, listed(shown), Point::Snapshot(Version(story.version)));
+        making.into_iter().for_each(|asked| story.leave(asked));
+        let mut judge = judge();
+        let verdict = judge.judge_life(&mut story.epoch, &story.order, Mercy::default(), 0);
+        verdict.map(|_| ()).map_err(|failure| failure.rule)
+    };
+    assert_eq!(told(&[("a", FILE), ("b", Ino(8))]), Ok(()));
+    assert_eq!(told(&[("a", FILE), ("c", Ino(8))]), Err("listing-entry"), "nobody made it");
 }
 
 #[test]
