@@ -151,7 +151,8 @@ impl Judge {
                     let place = change.place;
                     Failure { place, stranger, ..Failure::new("impossible-success", text) }
                 })?;
-            self.note_change(&mut mirror, change, &done, tag)?;
+            self.note_change(&mut mirror, change, &done, tag)
+                .map_err(|failure| Failure { place: change.place, ..failure })?;
             let touched = done.touched.iter().filter_map(|n| mirror.ino(*n)).collect();
             timeline.changes.push((change.place, touched));
         }

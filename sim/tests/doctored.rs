@@ -428,6 +428,34 @@ fn one_listing_may_show_several_changes_that_were_never_answered() {
 }
 
 #[test]
+fn a_copy_may_see_a_file_grown_without_an_answer() {
+    let told = |size: u64| {
+        let mut story = Story::default();
+        let (op, reply) = create();
+        story.change(op, reply);
+        let set = SetAttr { size: Some(size), ..SetAttr::default() };
+        let growing = story.ask(Operation::SetAttr { ino: FILE, handle: None, set });
+        story.commit();
+        let copy = Operation::CopyRange {
+            ino: FILE,
+            handle: Handle(1),
+            offset: 0,
+            to_ino: FILE,
+            to_handle: Handle(1),
+            to_offset: 200,
+            len: 10,
+        };
+        story.change(copy, Reply::Copied(10));
+        story.leave(growing);
+        let mut judge = judge();
+        let verdict = judge.judge_life(&mut story.epoch, &story.order, Mercy::default(), 0);
+        verdict.map(|_| ()).map_err(|failure| failure.rule)
+    };
+    assert_eq!(told(100), Ok(()));
+    assert_eq!(told(9), Err("copy-count"), "there is less");
+}
+
+#[test]
 fn a_file_that_others_saw_emptied_and_synced_is_empty() {
     let mut story = emptied_without_an_answer();
     story.step(fsync(), Reply::Done);
