@@ -149,12 +149,18 @@ impl Client {
 
     /// Takes note of a finished sync, and of what may be deleted now.
     pub(super) fn synced(&mut self, synced: FsResult<Version>) -> FsResult<()> {
+        self.note_durable(synced)?;
+        if !matches!(self.phase, Phase::Stopped) {
+            self.delete_dead_segments();
+        }
+        Ok(())
+    }
+
+    /// Takes note of a finished sync.
+    pub(super) fn note_durable(&mut self, synced: FsResult<Version>) -> FsResult<()> {
         match synced {
             Ok(version) => {
                 self.log.durable = self.log.durable.max(version);
-                if !matches!(self.phase, Phase::Stopped) {
-                    self.delete_dead_segments();
-                }
                 Ok(())
             }
             Err(error) => {

@@ -31,7 +31,7 @@ const READS: usize = 4;
 /// What a fold left behind.
 enum Freed {
     Little,
-    /// A segment's worth: the next fold waits until it can be deleted.
+    /// A segment's worth: the next fold waits until it is deleted.
     Much,
 }
 
@@ -82,18 +82,31 @@ impl Client {
         })
     }
 
-    /// The fold is over when what it left behind can be deleted: the next one takes as much space again.
+    /// The fold is over when what it left behind is deleted: the next one takes as much space again.
     fn give_back(&mut self, place: Place, reason: Reason) {
-        probe!("fold-gave-back");
+        let work = Work::Fold(place, reason);
         let cx = self.spawn_compaction(move |cx| async move {
             let synced = sync(&cx).await;
+            done(move |client| match client.note_durable(synced) {
+                Ok(()) => client.delete_left_behind(work),
+                // It was reported; then the space comes back with a later sync.
+                Err(_) => client.compaction_turn_over(),
+            })
+        });
+        self.compaction.running = Some((work, cx));
+    }
+
+    fn delete_left_behind(&mut self, work: Work) {
+        probe!("fold-gave-back");
+        let segments = self.take_dead_segments();
+        let cx = self.spawn_compaction(move |cx| async move {
+            let result = delete_segments(&cx, segments).await;
             done(move |client| {
-                // A failure was reported; then the space comes back with a later sync.
-                let _ = client.synced(synced);
+                client.deleted(result);
                 client.compaction_turn_over();
             })
         });
-        self.compaction.running = Some((Work::Fold(place, reason), cx));
+        self.compaction.running = Some((work, cx));
     }
 
     fn folded(&mut self, place: Place, end: End) -> Freed {
