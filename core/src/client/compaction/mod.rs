@@ -111,7 +111,8 @@ impl Compaction {
         !self.stopped && self.folding.contains_key(&ino)
     }
 
-    /// Bytes of a file's segments that come back once the rest of them is folded.
+    /// Bytes of a file's segments that come back once the rest of them is folded, or the fold under way is
+    /// over.
     pub(super) fn unnamed(&self, ino: Ino) -> u64 {
         self.unnamed.get(&ino).map_or(0, |bytes| (*bytes).max(0) as u64)
     }

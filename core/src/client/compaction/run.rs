@@ -8,7 +8,7 @@ use crate::data::gather::{Gather, Part};
 use crate::data::page_io::{page, pages};
 use crate::data::write_log::LogExtent;
 use crate::error::FsError;
-use crate::id::SegmentId;
+use crate::id::{Ino, SegmentId};
 use crate::limits::{LOG_BYTES_MAX, REGION_SIZE, SEGMENT_PAYLOAD_MAX};
 use crate::meta::ops::fold::{Folded, Moved, Place, Reason, Survey, fold, survey};
 use crate::meta::txn::{Volume, sync, transact};
@@ -31,8 +31,8 @@ const READS: usize = 4;
 /// What a fold left behind.
 enum Freed {
     Little,
-    /// A segment's worth: the next fold waits until it is deleted.
-    Much,
+    /// A segment's worth, of which so many bytes were garbage: the next fold waits until it is deleted.
+    Much(i64),
 }
 
 /// Why a fold came to nothing.
@@ -76,34 +76,41 @@ impl Client {
             let ids = (first..).map(|sequence| SegmentId { session, sequence });
             let end = fold_region(&cx, &volume, (place, reason), ids, max).await;
             done(move |client| match client.folded(place, end) {
-                Freed::Much => client.give_back(place, reason),
+                Freed::Much(bytes) => client.give_back((place, reason), bytes),
                 Freed::Little => client.compaction_turn_over(),
             })
         })
     }
 
-    /// The fold is over when what it left behind is deleted: the next one takes as much space again.
-    fn give_back(&mut self, place: Place, reason: Reason) {
+    /// The fold is over when what it left behind is deleted: the next one takes as much space again, and
+    /// until then nothing has come back to the writers.
+    fn give_back(&mut self, (place, reason): (Place, Reason), bytes: i64) {
         let work = Work::Fold(place, reason);
+        self.compaction.note_unnamed(place.ino, bytes);
         let cx = self.spawn_compaction(move |cx| async move {
             let synced = sync(&cx).await;
             done(move |client| match client.note_durable(synced) {
-                Ok(()) => client.delete_left_behind(work),
+                Ok(()) => client.delete_left_behind(work, (place.ino, bytes)),
                 // It was reported; then the space comes back with a later sync.
-                Err(_) => client.compaction_turn_over(),
+                Err(_) => client.gave_back(place.ino, bytes),
             })
         });
         self.compaction.running = Some((work, cx));
     }
 
-    fn delete_left_behind(&mut self, work: Work) {
+    fn gave_back(&mut self, ino: Ino, bytes: i64) {
+        self.compaction.note_unnamed(ino, -bytes);
+        self.compaction_turn_over();
+    }
+
+    fn delete_left_behind(&mut self, work: Work, (ino, bytes): (Ino, i64)) {
         probe!("fold-gave-back");
         let segments = self.take_dead_segments();
         let cx = self.spawn_compaction(move |cx| async move {
             let result = delete_segments(&cx, segments).await;
             done(move |client| {
                 client.deleted(result);
-                client.compaction_turn_over();
+                client.gave_back(ino, bytes);
             })
         });
         self.compaction.running = Some((work, cx));
@@ -149,7 +156,7 @@ impl Client {
         }
         let bytes = survey.plan.moved_bytes() + survey.plan.trimmed;
         if bytes >= u64::from(self.config.compaction.segment_max) {
-            return Freed::Much;
+            return Freed::Much(i64::try_from(survey.plan.trimmed).unwrap_or(i64::MAX));
         }
         // The space comes back once this is durable, and writers may wait for it.
         self.sync_aged();
