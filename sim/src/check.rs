@@ -53,6 +53,8 @@ pub struct Judge {
     pub lost_reads: Vec<(Ino, Place, Span)>,
     /// Writes of this life that were never answered; they may have taken set-id bits all the same.
     pub lost_writes: Vec<(Ino, Place, Span)>,
+    /// Bytes that requests of this life that were never answered may have been promised.
+    pub lost_promises: Vec<(Place, u64)>,
     /// What the lives before may have left to reclaim.
     pub garbage: Usage,
 }
@@ -90,7 +92,7 @@ impl Judge {
         let mut timeline = Timeline::default();
         let states = self.replay(records, &changes, &mut timeline)?;
         self.note_touches(records);
-        let mut claims = claims(records, order, &places, mercy.kernel_locks);
+        let mut claims = claims(records, order, &places, &self.lost_promises, mercy.kernel_locks);
         // Most answers are true at their point: one replay tells.
         self.walk(start.clone(), &changes, &mut claims, mercy, |claim| (claim.best, claim.best));
         claims.retain(|c| c.seen != ALL);

@@ -11,8 +11,8 @@ use vellum_model::Kind;
 
 use crate::check::{Mercy, is_change, reply_attr};
 use crate::history::{CommitOrder, Place, Record};
-use crate::invariants::limits::may_be_full;
-use crate::replay::{Mirror, kind};
+use crate::invariants::limits::{may_be_full, needs};
+use crate::replay::{Mirror, Usage, kind};
 use crate::shed::Shed;
 
 /// Bits of what an answer says; each must hold in some state of its interval.
@@ -32,6 +32,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) seen: u8,
     /// What a write may have taken from its inode.
     pub(crate) shed: Option<Shed>,
+    /// Bytes that requests under way beside it may need, as far as that can matter.
+    pub(crate) promised: u64,
 }
 
 impl Claim<'_> {
@@ -73,6 +75,7 @@ pub(crate) fn claims<'a>(
     records: &'a [Record],
     order: &CommitOrder,
     places: &[Place],
+    lost: &[(Place, u64)],
     lone: bool,
 ) -> Vec<Claim<'a>> {
     let state_at = |place: Place| places.partition_point(|p| *p <= place);
@@ -102,6 +105,7 @@ pub(crate) fn claims<'a>(
             last,
             seen: 0,
             shed: None,
+            promised: promised(records, lost, record),
         };
         if record.inferred {
             continue;
@@ -128,6 +132,21 @@ pub(crate) fn claims<'a>(
         }
     }
     claims
+}
+
+/// What the volume promised at most to requests that were under way while one was refused: how much of that
+/// they need is known when they are done.
+fn promised(records: &[Record], lost: &[(Place, u64)], refused: &Record) -> u64 {
+    if !matches!(refused.reply, Reply::Error(FsError::NoSpace)) {
+        return 0;
+    }
+    let beside = |other: &&Record| {
+        !other.inferred && other.asked < refused.answered && other.answered > refused.asked
+    };
+    let others = records.iter().filter(beside).filter(|other| other.id != refused.id);
+    let answered: u64 = others.map(|other| needs(&other.op).bytes).sum();
+    let never = lost.iter().filter(|(asked, _)| *asked < refused.answered);
+    answered + never.map(|(_, bytes)| bytes).sum::<u64>()
 }
 
 /// When the oldest change was asked for that was not answered when `record` was asked.
@@ -161,6 +180,8 @@ fn is_true(mirror: &Mirror, claim: &Claim<'_>, mercy: Mercy) -> u8 {
         What::Answer => match &claim.record.reply {
             Reply::Error(error) => {
                 let errno = error.errno();
+                let bytes = mercy.garbage.bytes + claim.promised;
+                let mercy = Mercy { garbage: Usage { bytes, ..mercy.garbage }, ..mercy };
                 all(excused(mirror, claim.record, errno, mercy)
                     || mirror.allows(&claim.record.op, claim.record.caller, errno))
             }

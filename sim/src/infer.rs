@@ -12,6 +12,7 @@ use vellum_core::time::WallTime;
 
 use crate::check::{Judge, Mercy, Timeline, is_change};
 use crate::history::{CommitOrder, Epoch, Place, Record, Unanswered};
+use crate::invariants::limits::needs;
 use crate::times::Span;
 use crate::world::{Failure, Outcome};
 
@@ -33,6 +34,8 @@ impl Judge {
     ) -> Outcome<Timeline> {
         self.lost_reads = lost_reads(epoch);
         self.lost_writes = lost_writes(epoch);
+        let lost = epoch.unanswered.iter();
+        self.lost_promises = lost.map(|lost| (lost.asked, needs(&lost.op).bytes)).collect();
         let mut attempt = self.clone();
         let first = match attempt.judge(&epoch.records, order, mercy) {
             Ok(timeline) if left_out == 0 => {

@@ -153,6 +153,7 @@ impl Run {
             times,
             lost_reads: Vec::new(),
             lost_writes: Vec::new(),
+            lost_promises: Vec::new(),
             garbage: Usage::default(),
         });
         self.note_walk();

@@ -121,6 +121,7 @@ fn judge() -> Judge {
         times,
         lost_reads: Vec::new(),
         lost_writes: Vec::new(),
+        lost_promises: Vec::new(),
         garbage: Usage::default(),
     }
 }
@@ -538,6 +539,32 @@ fn refused_while_room_is_made(early: bool) -> Story {
         story.step(write, Reply::Error(FsError::NoSpace));
     }
     story
+}
+
+#[test]
+fn what_is_promised_to_a_copy_under_way_is_not_there_for_others() {
+    let limit = Limit { bytes: Some(150), inodes: None };
+    let told = |len: u64| {
+        let mut story = Story::default();
+        let (op, reply) = create();
+        story.change(op, reply);
+        let copy = Operation::CopyRange {
+            ino: FILE,
+            handle: Handle(1),
+            offset: 1000,
+            to_ino: FILE,
+            to_handle: Handle(1),
+            to_offset: 0,
+            len,
+        };
+        let copying = story.ask(copy);
+        let (write, _) = write(0, &[7; 100]);
+        story.step(write, Reply::Error(FsError::NoSpace));
+        story.answer(copying, Reply::Copied(0), Point::Step);
+        story.judge_with(Mercy { limit, ..Mercy::default() })
+    };
+    assert_eq!(told(100), Ok(()));
+    assert_eq!(told(50), Err("unexplained-error"), "both fit");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub fn may_be_full(mirror: &Mirror, garbage: Usage, limit: Limit, op: &Operation
 }
 
 /// What an operation may take at most.
-fn needs(op: &Operation) -> Usage {
+pub(crate) fn needs(op: &Operation) -> Usage {
     let bytes = |bytes: u64| Usage { bytes, ..Usage::default() };
     match op {
         Operation::Write { data, .. } => bytes(data.len() as u64),
