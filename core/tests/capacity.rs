@@ -3,6 +3,7 @@
 mod world;
 
 use bytes::Bytes;
+use std::time::Duration;
 use vellum_core::client::ClientConfig;
 use vellum_core::error::FsError;
 use vellum_core::id::{Handle, Ino, SessionId};
@@ -247,6 +248,29 @@ fn a_write_to_a_full_volume_waits_for_all_that_was_removed() {
     while w.commit_next() {}
     let replies = writes.map(|id| w.reply_to(id));
     assert!(replies.iter().all(|r| matches!(r, Some(Reply::Written(0x0010_0000)))), "{replies:?}");
+}
+
+/// A process that was stopped has not waited.
+#[test]
+fn a_file_without_a_name_waits_for_inodes_that_were_removed_also_after_a_pause() {
+    let mut w = limited(None, Some(2));
+    let f = w.create(Ino::ROOT, "a").expect("create");
+    w.close(f).expect("close");
+    w.forget(f.0);
+    w.slow_commits = true;
+    w.send(Operation::Unlink { parent: Ino::ROOT, name: "a".into() });
+    assert!(w.commit_next(), "the name goes");
+    let flags = OpenFlags(2);
+    let made = w.send(Operation::TmpFile { parent: Ino::ROOT, mode: 0o600, umask: 0, flags });
+    w.wait(100_000_000);
+    w.now.mono = w.now.mono.after(Duration::from_secs(14));
+    w.wait(100_000_000);
+    assert!(w.reply_to(made).is_none(), "the inode is being reclaimed");
+    while w.commit_next() {}
+    w.slow_commits = false;
+    w.wait(100_000_000);
+    let reply = w.reply_to(made);
+    assert!(matches!(reply, Some(Reply::Created { .. })), "{reply:?}");
 }
 
 /// [S-CAPACITY-1]

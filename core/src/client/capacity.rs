@@ -20,6 +20,8 @@ use core::time::Duration;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often it looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// When nobody looked for so long, the process stood still, and nothing was reclaimed either.
+const STOOD_STILL: Duration = Duration::from_millis(500);
 
 impl Client {
     /// How many bytes of a range a write would make visible; 0 without a limit. `None`: the request waits
@@ -79,9 +81,14 @@ impl Client {
 
     /// There is no room: the request fails, unless removed files are about to give some back.
     pub(super) fn full(&mut self, id: RequestId, request: Request) {
-        let since = *self.full_since.get_or_insert(self.now.mono);
+        let now = self.now.mono;
+        let since = match self.full_since {
+            Some((since, looked)) if now.since(looked) < STOOD_STILL => since,
+            _ => now,
+        };
+        self.full_since = Some((since, now));
         let hope = self.reclaim_is_busy() || self.inodes.any_leaving();
-        if hope && self.now.mono.since(since) < WAIT_MAX {
+        if hope && now.since(since) < WAIT_MAX {
             probe!("full-waits-for-reclaim");
             self.parked.push((id, request));
             return self.arm_room(LOOK_AGAIN);

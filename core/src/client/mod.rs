@@ -85,8 +85,8 @@ pub struct Client {
     reserved: u64,
     /// What the volume may hold at most.
     limit: Limit,
-    /// Since when requests wait for the space of removed files.
-    full_since: Option<Instant>,
+    /// Since when requests wait for the space of removed files, and when that was last looked at.
+    full_since: Option<(Instant, Instant)>,
     /// Why the last write-back failed, until one succeeds.
     flush_trouble: Option<FsError>,
     /// Collections of garbage under way, what there was before, and whether it is durably gone.
