@@ -136,6 +136,10 @@ canaries! {
     EarlyFoldDelete,
     /// A read that finds bytes gone does not look again where they are.
     NoSecondLook,
+    /// What a flush that was given up had appended stays.
+    KeptAppend,
+    /// What a fold that came to nothing had appended stays.
+    KeptFold,
 
     // The local stores.
     /// A commit is not checked against those that the engine has taken since its reads.

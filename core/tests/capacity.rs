@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::time::Duration;
 use vellum_core::client::ClientConfig;
 use vellum_core::error::FsError;
-use vellum_core::id::{Handle, Ino, SessionId};
+use vellum_core::id::{Handle, Ino, RequestId, SessionId};
 use vellum_core::port::control::{Answer, Control, Limit};
 use vellum_core::port::kernel::{OpenFlags, Operation, Reply, StatFs, WriteFlags};
 use world::World;
@@ -250,18 +250,24 @@ fn a_write_to_a_full_volume_waits_for_all_that_was_removed() {
     assert!(replies.iter().all(|r| matches!(r, Some(Reply::Written(0x0010_0000)))), "{replies:?}");
 }
 
-/// A process that was stopped has not waited.
-#[test]
-fn a_file_without_a_name_waits_for_inodes_that_were_removed_also_after_a_pause() {
+/// A volume of two inodes, one of them removed, and somebody who asks for a file without a name.
+fn asked_for_an_inode_too_many() -> (World, Ino, RequestId) {
     let mut w = limited(None, Some(2));
     let f = w.create(Ino::ROOT, "a").expect("create");
     w.close(f).expect("close");
-    w.forget(f.0);
     w.slow_commits = true;
     w.send(Operation::Unlink { parent: Ino::ROOT, name: "a".into() });
     assert!(w.commit_next(), "the name goes");
     let flags = OpenFlags(2);
     let made = w.send(Operation::TmpFile { parent: Ino::ROOT, mode: 0o600, umask: 0, flags });
+    (w, f.0, made)
+}
+
+/// A process that was stopped has not waited.
+#[test]
+fn a_file_without_a_name_waits_for_inodes_that_were_removed_also_after_a_pause() {
+    let (mut w, removed, made) = asked_for_an_inode_too_many();
+    w.forget(removed);
     w.wait(100_000_000);
     w.now.mono = w.now.mono.after(Duration::from_secs(14));
     w.wait(100_000_000);
@@ -273,19 +279,24 @@ fn a_file_without_a_name_waits_for_inodes_that_were_removed_also_after_a_pause()
     assert!(matches!(reply, Some(Reply::Created { .. })), "{reply:?}");
 }
 
+/// However often it was stopped, it has waited in between.
+#[test]
+fn whoever_waits_for_room_is_refused_in_the_end_though_pauses_come_one_after_the_other() {
+    let (mut w, _, made) = asked_for_an_inode_too_many();
+    for _ in 0..20 {
+        w.now.mono = w.now.mono.after(Duration::from_millis(600));
+        w.wait(20_000_000);
+    }
+    let reply = w.reply_to(made);
+    assert!(matches!(reply, Some(Reply::Error(FsError::NoSpace))), "{reply:?}");
+}
+
 /// [S-CAPACITY-1]
 #[test]
 fn a_file_without_a_name_waits_for_inodes_that_were_removed() {
-    let mut w = limited(None, Some(2));
-    let f = w.create(Ino::ROOT, "a").expect("create");
-    w.close(f).expect("close");
-    w.forget(f.0);
-    w.slow_commits = true;
-    w.send(Operation::Unlink { parent: Ino::ROOT, name: "a".into() });
-    assert!(w.commit_next(), "the name goes");
-    let flags = OpenFlags(2);
-    let made = w.send(Operation::TmpFile { parent: Ino::ROOT, mode: 0o600, umask: 0, flags });
-    assert!(w.reply_to(made).is_none(), "the inode is being reclaimed");
+    let (mut w, removed, made) = asked_for_an_inode_too_many();
+    assert!(w.reply_to(made).is_none(), "the kernel is about to forget it");
+    w.forget(removed);
     while w.commit_next() {}
     w.slow_commits = false;
     w.wait(100_000_000);

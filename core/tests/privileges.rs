@@ -57,6 +57,13 @@ fn what_takes_set_id_bits_is_answered_when_the_kernel_has_forgotten_the_mode() {
             len: 100,
         },
         Operation::Open { ino, flags: OpenFlags(0o1001 | OpenFlags::KILL_SUIDGID) },
+        Operation::Create {
+            parent: Ino::ROOT,
+            name: "a".into(),
+            mode: 0o644,
+            umask: 0,
+            flags: OpenFlags(0o1101 | OpenFlags::KILL_SUIDGID),
+        },
     ] {
         set_mode(&mut w, ino, 0o6755);
         let id = w.send(op.clone());

@@ -247,6 +247,10 @@ bugs! {
         ["walk-read" "check" "read-data"] 5000 896
     NoSecondLook "no-second-look" "EIO for bytes that a fold has moved meanwhile"
         ["unexplained-error"] 5000 681
+    KeptAppend "kept-append" "what could not be written at once fills the volume"
+        ["leftovers"] 5000 1043
+    KeptFold "kept-fold" "folds that come to nothing fill the volume"
+        ["leftovers"] 200 14
     UncheckedGeneration "unchecked-generation" "a conflict across a flush of the store is not seen"
         ["impossible-success" "check" "tree" "attributes" "result"] 10000 229
     BelievedRecord "believed-record" "garbage from a torn log becomes metadata"

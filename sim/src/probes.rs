@@ -36,7 +36,7 @@ probes! {
     "core/src/meta/ops/load.rs": "overlay-deep", "erase-over-pack";
     "core/src/meta/ops/flush.rs": "inline-promoted";
     "core/src/meta/ops/rename.rs": "rename-below-itself";
-    "core/src/client/flush.rs": "flushes-overlap", "flush-split", "flush-waits-for-fold";
+    "core/src/client/flush.rs": "append-in-vain", "flushes-overlap", "flush-split", "flush-waits-for-fold";
     "core/src/client/compaction/mod.rs": "erases-cleared", "sparse-repacked";
     "core/src/client/compaction/tidy.rs": "tidied-up";
     "core/src/client/compaction/run.rs": "fold-moved", "fold-carried", "fold-gave-back", "fold-overtaken", "log-emptied";

@@ -289,6 +289,7 @@ impl Run {
         self.world.wait(REST)?;
         self.collect()?;
         self.check()?;
+        self.world.leftovers()?;
         self.scrub()
     }
 

@@ -115,6 +115,8 @@ pub struct World {
     pub damage: Damage,
     /// The machine said that it leaves something to reclaim to the next mount.
     pub left_garbage: bool,
+    /// The page store did not delete what it was asked to: that is left for the next life.
+    undeleted: bool,
     /// The kernel dropped the connection.
     pub aborting: bool,
     /// Requests whose answers nobody hears.
@@ -218,6 +220,7 @@ impl World {
             crashed: false,
             damage: Damage::default(),
             left_garbage: false,
+            undeleted: false,
             aborting: false,
             aborted: BTreeSet::new(),
             paused_until: 0,

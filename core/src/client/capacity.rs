@@ -13,6 +13,7 @@ use crate::meta::ops::flush::Flushed;
 use crate::port::control::Limit;
 use crate::port::kernel::{Request, StatFs};
 use crate::port::page_store::Space;
+use crate::time::Instant;
 use core::ops::Range;
 use core::time::Duration;
 
@@ -20,8 +21,18 @@ use core::time::Duration;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often it looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// When nobody looked for so long, the process stood still, and nothing was reclaimed either.
-const STOOD_STILL: Duration = Duration::from_millis(500);
+/// As much of the time since a request looked last counts. If it was more, the process stood still or the
+/// store was away, and nothing was reclaimed either.
+const LOOK_MAX: Duration = Duration::from_millis(100);
+
+/// A request that waits for room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    /// For how long, as far as that counts.
+    waited: Duration,
+    /// When it looked last.
+    looked: Instant,
+}
 
 impl Client {
     /// How many bytes of a range a write would make visible; 0 without a limit. `None`: the request waits
@@ -63,7 +74,6 @@ impl Client {
 
     /// Promises bytes to a file's buffered writes.
     pub(super) fn reserve(&mut self, ino: Ino, fresh: u64) {
-        self.full_since = None;
         if let Some(file) = self.inodes.file_mut(ino) {
             file.reserved += fresh;
             self.reserved += fresh;
@@ -81,20 +91,18 @@ impl Client {
 
     /// There is no room: the request fails, unless removed files are about to give some back.
     pub(super) fn full(&mut self, id: RequestId, request: Request) {
-        let now = self.now.mono;
-        let since = match self.full_since {
-            Some((since, looked)) if now.since(looked) < STOOD_STILL => since,
-            _ => now,
-        };
-        self.full_since = Some((since, now));
         let hope = self.reclaim_is_busy() || self.inodes.any_leaving();
-        if hope && now.since(since) < WAIT_MAX {
+        let looked = self.now.mono;
+        let new = Wait { waited: Duration::ZERO, looked };
+        let wait = self.waits.entry(id).or_insert(new);
+        wait.waited += looked.since(wait.looked).min(LOOK_MAX);
+        wait.looked = looked;
+        if hope && wait.waited < WAIT_MAX {
             probe!("full-waits-for-reclaim");
             self.parked.push((id, request));
             return self.arm_room(LOOK_AGAIN);
         }
         probe!("volume-full");
-        self.full_since = None;
         self.fail(id, FsError::NoSpace);
     }
 

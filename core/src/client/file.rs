@@ -83,21 +83,22 @@ pub(super) struct Errors {
     pub(super) last: Option<FsError>,
 }
 
-/// Where a sealed sub-buffer is on its way.
+/// A sealed sub-buffer on its way.
 #[derive(Clone, Debug)]
 pub(super) struct Stage {
     pub(super) id: SubBufferId,
+    /// The segments that hold its bytes, with their payload lengths; none if the log carries them.
+    pub(super) segments: Vec<(SegmentId, u32)>,
     pub(super) step: Step,
 }
 
 /// The steps of a sub-buffer, in their order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Its segments are being appended.
     Appending,
-    /// Its bytes are where they must be before a commit may name them: in these segments (with their
-    /// payload lengths), or in the log if there is none.
-    Appended(Vec<(SegmentId, u32)>),
+    /// Its bytes are where they must be before a commit may name them.
+    Appended,
     /// Its transaction is under way.
     Committing,
 }
@@ -369,5 +370,12 @@ impl FileState {
     /// Something of it is being written.
     pub(super) fn is_committing(&self) -> bool {
         !self.pipeline.is_empty()
+    }
+
+    /// Gives up the flushes from the `first` on. Returns the segments of theirs that are in place and that
+    /// nothing will name; one that is still being appended finds nobody who waits for it.
+    pub(super) fn drop_stages(&mut self, first: usize) -> Vec<(SegmentId, u32)> {
+        let dropped = self.pipeline.drain(first..).filter(|stage| stage.step != Step::Appending);
+        dropped.flat_map(|stage| stage.segments).collect()
     }
 }

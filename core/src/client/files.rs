@@ -232,14 +232,11 @@ impl Client {
         if inode.opens == 0
             && inode.lookups == 0
             && inode.unlinked
-            && let Some(file) = inode.file.as_deref_mut()
+            && let Some(file) = inode.file.as_deref()
+            && !file.buffer.is_empty()
             && !file.is_committing()
         {
-            // Nobody can read these bytes any more.
-            self.dirty -= file.buffer.bytes();
-            file.buffer.discard_all();
-            self.inodes.mark_dirty(ino, false);
-            self.unreserve(ino, 0);
+            self.drop_buffered(ino);
         }
         if let Some(unlinked) = self.inodes.release_unheld(ino) {
             self.inodes.forgotten = self.inodes.forgotten.max(changed);

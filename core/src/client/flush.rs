@@ -18,6 +18,7 @@ use crate::id::{Ino, SegmentId};
 use crate::limits::{DISK_RESERVE_MAX, LOG_BYTES_MAX};
 use crate::meta::ops::flush::{Flush, Flushed, flush};
 use crate::meta::txn::{Volume, transact};
+use crate::port::meta_kv::Commit;
 use crate::port::page_store::{PageReply, PageRequest, SegmentDraft};
 use crate::port::{Point, Severity};
 use crate::task::{Cx, Told};
@@ -113,7 +114,11 @@ impl Client {
             probe!("flushes-overlap");
         }
         if carried {
-            return file.pipeline.push_back(Stage { id, step: Step::Appended(Vec::new()) });
+            return file.pipeline.push_back(Stage {
+                id,
+                segments: Vec::new(),
+                step: Step::Appended,
+            });
         }
         let Some(sub) = file.buffer.sub_buffer(id) else { return };
         let (payload, places) = sub.layout();
@@ -128,36 +133,35 @@ impl Client {
             .collect();
         let segments: Vec<_> = drafts.iter().map(|draft| (draft.id, draft.len)).collect();
         let early = planted!(CommitBeforeData);
-        let step = if early { Step::Appended(segments.clone()) } else { Step::Appending };
-        file.pipeline.push_back(Stage { id, step });
+        let step = if early { Step::Appended } else { Step::Appending };
+        file.pipeline.push_back(Stage { id, segments: segments.clone(), step });
         self.segments += segments.len() as u64;
         self.spawn_own(move |cx| async move {
             let result = match leaves_reserve(&cx, len).await {
                 Ok(()) => append_all(&cx, drafts).await,
                 Err(error) => Err(error),
             };
-            done(move |client| client.appended(ino, id, segments, result))
+            done(move |client| client.appended(ino, segments, result))
         });
     }
 
-    fn appended(
-        &mut self,
-        ino: Ino,
-        id: SubBufferId,
-        segments: Vec<(SegmentId, u32)>,
-        result: FsResult<()>,
-    ) {
-        let Some(file) = self.inodes.file_mut(ino) else { return };
-        match result {
-            Ok(()) => {
-                if let Some(stage) =
-                    file.pipeline.iter_mut().find(|s| s.id == id && s.step == Step::Appending)
-                {
-                    stage.step = Step::Appended(segments);
-                }
+    fn appended(&mut self, ino: Ino, segments: Vec<(SegmentId, u32)>, result: FsResult<()>) {
+        let file = self.inodes.file_mut(ino);
+        let mut stages = file.into_iter().flat_map(|file| &mut file.pipeline);
+        let waits =
+            |stage: &&mut Stage| stage.step == Step::Appending && stage.segments == segments;
+        match (stages.find(waits), result) {
+            (Some(stage), Ok(())) => {
+                stage.step = Step::Appended;
                 self.advance_flush(ino);
             }
-            Err(error) => self.append_failed(ino, id, error),
+            (Some(stage), Err(error)) => {
+                let id = stage.id;
+                self.append_failed(ino, id, error);
+            }
+            // It was given up meanwhile.
+            (None, Ok(())) if !planted!(CommitBeforeData) => self.delete_appended(segments),
+            (None, _) => {}
         }
     }
 
@@ -167,8 +171,10 @@ impl Client {
         let min = u64::from(self.config.compaction.segment_min);
         let Some(file) = self.inodes.file_mut(ino) else { return };
         let Some(oldest) = file.pipeline.front() else { return };
-        let (id, Step::Appended(segments)) = (oldest.id, &oldest.step) else { return };
-        let segments = segments.clone();
+        if oldest.step != Step::Appended {
+            return;
+        }
+        let (id, segments) = (oldest.id, oldest.segments.clone());
         let covered = match file.measure(id) {
             Ok(covered) => covered,
             Err(missing) => return self.load_missing(mounted, ino, missing),
@@ -191,11 +197,17 @@ impl Client {
             let written = Written { end: flushing.end, mtime: flushing.mtime };
             done(move |client| {
                 client.note(point);
-                match result {
-                    Ok(flushed) => client.flushed(ino, id, point, flushed, written),
-                    Err(error) => {
-                        client.commit_failed(ino, Step::Appended(flushing.segments), error)
+                match (result, point) {
+                    (Ok(flushed), Point::Commit(commit)) => {
+                        client.flushed(ino, id, commit, flushed, written);
                     }
+                    // The inode is gone, and what is buffered for it.
+                    (Ok(_), _) => {
+                        client.drop_buffered(ino);
+                        client.unpark_inode(ino);
+                        client.let_go(ino);
+                    }
+                    (Err(error), _) => client.commit_failed(ino, error),
                 }
             })
         });
@@ -213,20 +225,21 @@ impl Client {
     /// What a flush must know could not be loaded: it cannot go on either.
     pub(super) fn measure_failed(&mut self, ino: Ino, error: FsError) {
         let front = self.inodes.file(ino).and_then(|f| f.pipeline.front());
-        let waits = front.is_some_and(|stage| matches!(stage.step, Step::Appended(_)));
+        let waits = front.is_some_and(|stage| stage.step == Step::Appended);
         match error {
             _ if !waits => {}
-            // The inode is gone, and what is buffered for it.
+            // The inode is gone.
             FsError::Stale => self.drop_buffered(ino),
             error => self.write_back_failed(ino, error),
         }
     }
 
-    fn drop_buffered(&mut self, ino: Ino) {
+    /// Nobody can read these bytes any more: they go, with what was appended of them.
+    pub(super) fn drop_buffered(&mut self, ino: Ino) {
         let Some(file) = self.inodes.file_mut(ino) else { return };
         let freed = file.buffer.bytes();
         file.buffer.discard_all();
-        file.pipeline.retain(|stage| stage.step == Step::Appending);
+        let appended = file.drop_stages(0);
         let settling = core::mem::take(&mut file.settling);
         self.dirty -= freed;
         self.unreserve(ino, 0);
@@ -234,6 +247,7 @@ impl Client {
         for (_, task) in settling {
             self.tasks.tell(task, Told::Settled(Ok(true)));
         }
+        self.delete_appended(appended);
         self.unpark();
     }
 
@@ -241,7 +255,7 @@ impl Client {
         &mut self,
         ino: Ino,
         id: SubBufferId,
-        point: Point,
+        commit: Commit,
         flushed: Flushed,
         written: Written,
     ) {
@@ -252,19 +266,10 @@ impl Client {
         file.buffer.complete(id);
         let stage = file.pipeline.pop_front();
         assert!(stage.is_some_and(|s| s.id == id), "sub-buffers commit in their order");
-        match point {
-            Point::Commit(commit) => {
-                if !planted!(StaleAttributes) {
-                    inode.changed = commit.version;
-                }
-                file.apply(commit, flushed, written);
-            }
-            // The inode is gone: so is everything that was buffered for it.
-            _ => file.buffer.discard_all(),
+        if !planted!(StaleAttributes) {
+            inode.changed = commit.version;
         }
-        if file.buffer.is_empty() {
-            file.pipeline.clear();
-        }
+        file.apply(commit, flushed, written);
         let freed = before - file.buffer.bytes();
         let empty = file.buffer.is_empty();
         let (ready, waiting) =
@@ -288,19 +293,24 @@ impl Client {
     /// An append failed: this sub-buffer and the later ones start over at the next attempt.
     fn append_failed(&mut self, ino: Ino, id: SubBufferId, error: FsError) {
         let Some(file) = self.inodes.file_mut(ino) else { return };
-        let waits = |stage: &Stage| stage.id == id && stage.step == Step::Appending;
-        if !file.pipeline.iter().any(waits) {
-            // An attempt that was given up before; a later one brought the bytes where they must be.
-            return;
-        }
-        file.pipeline.retain(|stage| stage.id < id);
+        let first = file.pipeline.partition_point(|stage| stage.id < id);
+        let appended = file.drop_stages(first);
+        self.delete_appended(appended);
         self.write_back_failed(ino, error);
     }
 
+    fn delete_appended(&mut self, segments: Vec<(SegmentId, u32)>) {
+        if segments.is_empty() || planted!(KeptAppend) {
+            return;
+        }
+        probe!("append-in-vain");
+        self.delete(segments.into_iter().map(|(segment, _)| segment).collect());
+    }
+
     /// A commit failed: its segment is in place, only the transaction is tried again.
-    fn commit_failed(&mut self, ino: Ino, step: Step, error: FsError) {
+    fn commit_failed(&mut self, ino: Ino, error: FsError) {
         if let Some(stage) = self.inodes.file_mut(ino).and_then(|f| f.pipeline.front_mut()) {
-            stage.step = step;
+            stage.step = Step::Appended;
         }
         self.write_back_failed(ino, error);
     }

@@ -51,6 +51,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use capacity::Wait;
 use inodes::Inodes;
 use names::Numbers;
 use tasks::Tasks;
@@ -85,8 +86,8 @@ pub struct Client {
     reserved: u64,
     /// What the volume may hold at most.
     limit: Limit,
-    /// Since when requests wait for the space of removed files, and when that was last looked at.
-    full_since: Option<(Instant, Instant)>,
+    /// Requests that wait for the space of removed files.
+    waits: BTreeMap<RequestId, Wait>,
     /// Why the last write-back failed, until one succeeds.
     flush_trouble: Option<FsError>,
     /// Collections of garbage under way, what there was before, and whether it is durably gone.
@@ -145,7 +146,7 @@ impl Client {
             used: Pair::default(),
             reserved: 0,
             limit: Limit::default(),
-            full_since: None,
+            waits: BTreeMap::new(),
             flush_trouble: None,
             collecting: BTreeMap::new(),
             scrubbing: None,
@@ -274,6 +275,9 @@ impl Client {
         self.served += 1;
         if !self.read_again.is_empty() {
             self.read_again.remove(&request);
+        }
+        if !self.waits.is_empty() {
+            self.waits.remove(&request);
         }
         self.effects.push_back(Effect::Reply { request, reply, point });
     }

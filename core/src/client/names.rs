@@ -171,7 +171,6 @@ impl Client {
     }
 
     fn created(&mut self, id: RequestId, ino: Ino, attrs: &Attrs, then: Then, point: Point) {
-        self.full_since = None;
         let entry = self.entry(attrs.attr(ino));
         self.saw_core(ino, &attrs.core, point);
         match then {
@@ -240,13 +239,13 @@ impl Client {
             (ino, set),
             request,
             move |client, result, point| match result {
-                Ok(changed) => {
+                Ok(changed) => client.when_told((ino, changed.mode_changed), move |client| {
                     client.with_attr(mounted, (ino, changed.attrs), move |client, attr| {
                         let opened = opened(client.inodes.open(ino), flags);
                         let entry = client.entry(attr);
                         client.reply(id, Reply::Created { entry, opened }, point);
                     });
-                }
+                }),
                 Err(FsError::Invalid) => client.reply(id, Reply::Error(FsError::Stale), point),
                 Err(error) => client.reply(id, Reply::Error(error), point),
             },

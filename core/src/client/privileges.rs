@@ -6,7 +6,8 @@
 //!
 //! The kernel runs programs by the mode that it keeps. Answers about attributes renew it; a write, an
 //! allocation, a copy and an open that truncates have answers without attributes. Those are given when
-//! the kernel has forgotten the mode.
+//! the kernel has forgotten the mode. A create that truncates what it finds waits for that, too, because
+//! one of the others may be answered before it is.
 //!
 //! A write from the kernel's page cache waits for a transaction at most, never for a notification. To
 //! forget, the kernel looks for the inode; one that it is about to drop it finds only when that is gone,
@@ -103,14 +104,24 @@ impl Client {
     pub(super) fn reply_told(
         &mut self,
         id: RequestId,
-        (ino, mode_changed): (Ino, bool),
+        changed: (Ino, bool),
         reply: Reply,
         point: Point,
     ) {
+        self.when_told(changed, move |client| client.reply(id, reply, point));
+    }
+
+    /// Goes on when the kernel believes in no set-id bits of an inode that are gone; the flag: its mode
+    /// has just changed. Until then nobody else who changed its data is answered either.
+    pub(super) fn when_told(
+        &mut self,
+        (ino, mode_changed): (Ino, bool),
+        and_then: impl FnOnce(&mut Client) + Send + 'static,
+    ) {
         if mode_changed || self.is_mode_untold(ino) {
-            self.forget_mode(ino, move |client| client.reply(id, reply, point));
+            self.forget_mode(ino, and_then);
         } else {
-            self.reply(id, reply, point);
+            and_then(self);
         }
     }
 

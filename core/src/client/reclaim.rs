@@ -166,7 +166,7 @@ impl Client {
         self.reclaim.busy = false;
         self.reclaim_next();
         // After that: who finds no room yet hopes for what is being reclaimed now.
-        if self.full_since.is_some() {
+        if !self.waits.is_empty() {
             self.unpark();
         }
         self.ask_idlers();
@@ -186,6 +186,11 @@ impl Client {
     /// Segments whose last reference is durably gone are deleted.
     pub(super) fn delete_dead_segments(&mut self) {
         let segments = self.take_dead_segments();
+        self.delete(segments);
+    }
+
+    /// Segments that nothing names, and nothing will, are deleted.
+    pub(super) fn delete(&mut self, segments: Vec<SegmentId>) {
         if segments.is_empty() {
             return;
         }

@@ -8,6 +8,7 @@ pub mod change_time;
 pub(crate) mod contents;
 pub mod damage;
 pub(crate) mod durable;
+pub mod leftovers;
 pub mod limits;
 pub(crate) mod listing;
 pub mod order;
@@ -130,8 +131,14 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         holds: "at rest nothing waits to be reclaimed and no segment is an orphan",
-        checked: &["core/src/check/garbage.rs", RUNNER],
-        bugs: &["forgotten-garbage", "kept-xattrs", "unrelied-generation"],
+        checked: &["core/src/check/garbage.rs", "sim/src/invariants/leftovers.rs", RUNNER],
+        bugs: &[
+            "forgotten-garbage",
+            "kept-xattrs",
+            "unrelied-generation",
+            "kept-append",
+            "kept-fold",
+        ],
     },
     Invariant {
         holds: "no transaction is above the limits of the store",

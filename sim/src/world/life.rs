@@ -9,6 +9,7 @@ use vellum_core::time::WallTime;
 use super::{Body, EPOCH_SECS, Outcome, Waiter, What, World, config};
 use crate::faults::Fault;
 use crate::history::{CommitOrder, Place, Unanswered};
+use crate::invariants::leftovers;
 use crate::link::KvFate;
 use crate::probes;
 use crate::store::Crash;
@@ -54,12 +55,24 @@ impl World {
         self.crashed = false;
         self.aborting = false;
         self.left_garbage = false;
+        self.undeleted = false;
         self.aborted.clear();
         self.paused_until = 0;
         // A commit that could still land has landed or is too old when the next process starts.
         self.time += 6_000_000_000;
         self.last_answer = self.time;
         self.client = Client::new(config(&self.options, &mut self.dice));
+    }
+
+    /// Nothing is stored of this life that nothing names, but what could not be deleted.
+    ///
+    /// # Errors
+    /// What is.
+    pub fn leftovers(&mut self) -> Outcome<()> {
+        if self.undeleted {
+            return Ok(());
+        }
+        leftovers::check(&mut self.stores, self.client.config().session, self.time)
     }
 
     /// The civil clock jumps.

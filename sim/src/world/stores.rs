@@ -78,6 +78,10 @@ impl World {
             }
             Body::Late(_) => unreachable!("late commits land, they do not arrive"),
         });
+        let deletes = matches!(&flight.body, Body::Page(PageRequest::Delete { .. }));
+        if deletes && matches!(&flight.completion, Some(Completion::Page(Err(_)))) {
+            self.undeleted = true;
+        }
         if self.armed && self.stores.failed() {
             // Nothing can be done but to start anew. Nobody hears the answer.
             self.crashed = true;

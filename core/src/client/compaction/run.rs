@@ -210,14 +210,21 @@ async fn fold_region(
         return End::Failed(failure);
     }
     let (result, point) = transact!(cx, volume, |txn| fold(txn, place, &survey, &moved).await);
-    match result {
-        Ok(folded) => {
-            if matches!(folded, Folded::Overtaken) {
-                probe!("fold-overtaken");
-                let _ = delete_segments(cx, segments).await;
-            }
-            End::Committed(Box::new(survey), folded, point)
+    let in_vain = match &result {
+        Ok(Folded::Done(_)) => false,
+        Ok(Folded::Overtaken) => {
+            probe!("fold-overtaken");
+            true
         }
+        // What became of the commit nobody knows.
+        Err(FsError::Damaged) => false,
+        Err(_) => true,
+    };
+    if in_vain && !planted!(KeptFold) {
+        let _ = delete_segments(cx, segments).await;
+    }
+    match result {
+        Ok(folded) => End::Committed(Box::new(survey), folded, point),
         Err(error) => End::Failed(Failure::Failed(error)),
     }
 }
