@@ -7,7 +7,7 @@ use vellum_core::data::fold::Policy;
 use vellum_core::error::FsError;
 use vellum_core::id::{Handle, Ino, SessionId};
 use vellum_core::port::control::{Answer, Control};
-use vellum_core::port::kernel::{Operation, Reply};
+use vellum_core::port::kernel::{OpenFlags, Operation, Reply};
 use world::World;
 
 type File = (Ino, Handle);
@@ -38,6 +38,40 @@ fn waiting(w: &mut World) -> u64 {
 fn sound(w: &mut World) {
     let problems = w.check().problems;
     assert!(problems.is_empty(), "{problems:?}");
+}
+
+/// Whoever created it has it open, though another found and removed it before the creation was answered.
+#[test]
+fn a_file_that_is_removed_before_its_creation_is_answered_is_there_until_it_is_closed() {
+    let mut w = world(Policy::default());
+    w.slow_commits = true;
+    let create = Operation::Create {
+        parent: Ino::ROOT,
+        name: "f".into(),
+        mode: 0o644,
+        umask: 0,
+        flags: OpenFlags(0o302),
+    };
+    let created = w.send(create);
+    // The first commit of a mount takes inode numbers.
+    assert!(w.commit_next());
+    let unheard = w.commit_unheard();
+    w.slow_commits = false;
+    w.unlink(Ino::ROOT, "f").expect("unlink");
+    w.wait(2 * SECOND);
+    w.hear(unheard);
+    let Some(Reply::Created { entry, opened }) = w.reply_to(created) else { panic!("created") };
+    let ino = entry.attr.expect("an inode").ino;
+    let f = (ino, opened.handle);
+    w.write(f, 0, b"there").expect("write");
+    w.fsync(f).expect("fsync");
+    assert_eq!(w.read_at(f, 0, 5).expect("read"), b"there");
+    assert_eq!(w.attr(ino).expect("stat").nlink, 0);
+    assert_eq!(waiting(&mut w), 1);
+    w.close(f).expect("close");
+    w.forget(ino);
+    assert_eq!(waiting(&mut w), 0);
+    sound(&mut w);
 }
 
 /// A close waits for a flush, the flush for a fold; nobody waits for the close any more.

@@ -114,12 +114,15 @@ impl Client {
         };
         let exclusive =
             matches!(then, Then::Reply) || matches!(then, Then::Open(f) if f.exclusive());
+        // Others may find and remove it before its commit is known here.
+        let ino = new.ino;
+        self.pin(ino);
         self.spawn(id, move |cx| async move {
             let (result, point) = transact!(&cx, &mounted.volume, |txn| create(txn, &new).await);
             done(move |client| {
                 client.note(point);
                 match result {
-                    Ok(Created::New(attrs)) => client.created(id, new.ino, &attrs, then, point),
+                    Ok(Created::New(attrs)) => client.created(id, ino, &attrs, then, point),
                     Ok(Created::Found(_)) if exclusive => {
                         client.reply(id, Reply::Error(FsError::Exists), point);
                     }
@@ -127,6 +130,7 @@ impl Client {
                     Err(FsError::NoSpace) => client.full(id, request),
                     Err(error) => client.reply(id, Reply::Error(error), point),
                 }
+                client.unpin(ino);
             })
         });
     }

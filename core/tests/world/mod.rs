@@ -69,6 +69,9 @@ pub(crate) fn with_planted<R>(bug: vellum_core::canary::Canary, run: impl FnOnce
     result
 }
 
+/// The answer to a commit that is on its way.
+pub(crate) struct Unheard(EffectId, Result<KvReply, KvError>);
+
 pub(crate) const CALLER: Caller = Caller { uid: 1000, gid: 100, pid: 42 };
 
 impl World {
@@ -217,6 +220,17 @@ impl World {
         self.client.handle_completion(self.now, id, Completion::Kv(result));
         self.perform();
         true
+    }
+
+    /// The oldest commit that waits is made, and nobody hears of it until [`World::hear`].
+    pub(crate) fn commit_unheard(&mut self) -> Unheard {
+        let (id, request) = self.commits.pop_front().expect("a commit waits");
+        Unheard(id, self.kv(request))
+    }
+
+    pub(crate) fn hear(&mut self, Unheard(id, result): Unheard) {
+        self.client.handle_completion(self.now, id, Completion::Kv(result));
+        self.perform();
     }
 
     /// The answer to a request that was sent, if it has one yet.
