@@ -54,7 +54,7 @@ impl Totals {
     pub(crate) fn never_met(&self) -> Vec<String> {
         let faults = Fault::ALL.iter().zip(self.faults).filter(|(_, count)| *count == 0);
         let faults = faults.map(|((name, _), _)| format!("{name} (a fault)"));
-        let probes = missed(&self.probes).into_iter();
+        let probes = missed(&self.probes, self.seeds).into_iter();
         faults.chain(probes.map(|probe| format!("{} ({})", probe.name, probe.noted))).collect()
     }
 
