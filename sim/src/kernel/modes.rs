@@ -39,7 +39,9 @@ impl Modes {
     /// Takes in an answer.
     pub fn learn(&mut self, record: &Record) {
         for attr in attrs_in(&record.reply) {
-            if self.forgotten.get(&attr.ino).is_none_or(|at| *at < record.asked) {
+            let newer = self.forgotten.get(&attr.ino).is_none_or(|at| *at < record.asked);
+            // What a change of attributes says it takes whatever it was told meanwhile.
+            if newer || changes_attributes(&record.op, attr.ino) {
                 self.believed.insert(attr.ino, attr.mode);
             }
         }
