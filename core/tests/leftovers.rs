@@ -27,6 +27,17 @@ fn file(w: &mut World, name: &str) -> File {
     f
 }
 
+/// open(2) of `f` with O_CREAT.
+fn create(flags: u32) -> Operation {
+    Operation::Create {
+        parent: Ino::ROOT,
+        name: "f".into(),
+        mode: 0o644,
+        umask: 0,
+        flags: OpenFlags(flags),
+    }
+}
+
 /// Inodes and generations that wait for reclaim.
 fn waiting(w: &mut World) -> u64 {
     match w.control(Control::Status) {
@@ -45,17 +56,10 @@ fn sound(w: &mut World) {
 fn a_file_that_is_removed_before_its_creation_is_answered_is_there_until_it_is_closed() {
     let mut w = world(Policy::default());
     w.slow_commits = true;
-    let create = Operation::Create {
-        parent: Ino::ROOT,
-        name: "f".into(),
-        mode: 0o644,
-        umask: 0,
-        flags: OpenFlags(0o302),
-    };
-    let created = w.send(create);
+    let created = w.send(create(0o302));
     // The first commit of a mount takes inode numbers.
     assert!(w.commit_next());
-    let unheard = w.commit_unheard();
+    let unheard = w.unheard();
     w.slow_commits = false;
     w.unlink(Ino::ROOT, "f").expect("unlink");
     w.wait(2 * SECOND);
@@ -71,6 +75,34 @@ fn a_file_that_is_removed_before_its_creation_is_answered_is_there_until_it_is_c
     w.close(f).expect("close");
     w.forget(ino);
     assert_eq!(waiting(&mut w), 0);
+    sound(&mut w);
+}
+
+/// Whoever saw the name just before it went makes a new file.
+#[test]
+fn a_create_opens_no_file_that_is_being_reclaimed() {
+    let mut w = world(Policy::default());
+    let f = file(&mut w, "f");
+    w.close(f).expect("close");
+    w.forget(f.0);
+    w.slow_reads = true;
+    let created = w.send(create(0o1102));
+    let seen = w.unheard();
+    w.slow_reads = false;
+    w.slow_commits = true;
+    w.send(Operation::Unlink { parent: Ino::ROOT, name: "f".into() });
+    assert!(w.commit_next(), "the name goes, and the inode is being reclaimed");
+    w.hear(seen);
+    while w.commit_next() {}
+    let reply = w.reply_to(created);
+    let Some(Reply::Created { entry, opened }) = reply else { panic!("{reply:?}") };
+    let g = (entry.attr.expect("an inode").ino, opened.handle);
+    assert_ne!(g.0, f.0);
+    w.slow_commits = false;
+    w.wait(2 * SECOND);
+    w.write(g, 0, b"there").expect("write");
+    w.fsync(g).expect("fsync");
+    assert_eq!((waiting(&mut w), w.pages.len()), (0, 0));
     sound(&mut w);
 }
 

@@ -196,6 +196,10 @@ impl Client {
         (request, then): (Request, Then),
     ) {
         let Then::Open(flags) = then else { return self.fail(id, FsError::Exists) };
+        if self.reclaim.contains(ino) {
+            // The name went since it was seen, and the inode goes.
+            return self.dispatch(id, request);
+        }
         if flags.truncates() {
             return self.open_found_truncating(mounted, id, ino, (request, flags));
         }

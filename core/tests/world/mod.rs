@@ -36,7 +36,9 @@ pub(crate) struct World {
     rounds: u64,
     /// Commits wait for [`World::commit_next`].
     pub(crate) slow_commits: bool,
-    commits: VecDeque<(EffectId, KvRequest)>,
+    /// So do reads for [`World::unheard`].
+    pub(crate) slow_reads: bool,
+    waiting: VecDeque<(EffectId, KvRequest)>,
     /// The metadata store has no room.
     pub(crate) kv_full: bool,
     /// After so many commits the machine is dead until [`World::remount`].
@@ -69,7 +71,7 @@ pub(crate) fn with_planted<R>(bug: vellum_core::canary::Canary, run: impl FnOnce
     result
 }
 
-/// The answer to a commit that is on its way.
+/// The answer of the metadata store that is on its way.
 pub(crate) struct Unheard(EffectId, Result<KvReply, KvError>);
 
 pub(crate) const CALLER: Caller = Caller { uid: 1000, gid: 100, pid: 42 };
@@ -97,7 +99,8 @@ impl World {
             too_old_every: u64::MAX,
             rounds: 0,
             slow_commits: false,
-            commits: VecDeque::new(),
+            slow_reads: false,
+            waiting: VecDeque::new(),
             kv_full: false,
             commits_left: u64::MAX,
             version: 0,
@@ -215,16 +218,17 @@ impl World {
 
     /// The oldest commit that waits is made; false when there is none.
     pub(crate) fn commit_next(&mut self) -> bool {
-        let Some((id, request)) = self.commits.pop_front() else { return false };
-        let result = self.kv(request);
-        self.client.handle_completion(self.now, id, Completion::Kv(result));
-        self.perform();
+        if self.waiting.is_empty() {
+            return false;
+        }
+        let unheard = self.unheard();
+        self.hear(unheard);
         true
     }
 
-    /// The oldest commit that waits is made, and nobody hears of it until [`World::hear`].
-    pub(crate) fn commit_unheard(&mut self) -> Unheard {
-        let (id, request) = self.commits.pop_front().expect("a commit waits");
+    /// The oldest request that waits is served, and nobody hears of it until [`World::hear`].
+    pub(crate) fn unheard(&mut self) -> Unheard {
+        let (id, request) = self.waiting.pop_front().expect("something waits");
         Unheard(id, self.kv(request))
     }
 
@@ -275,7 +279,10 @@ impl World {
                     self.answers.insert(request, *answer);
                 }
                 Effect::Kv { id, request: commit @ KvRequest::Commit(_) } if self.slow_commits => {
-                    self.commits.push_back((id, commit));
+                    self.waiting.push_back((id, commit));
+                }
+                Effect::Kv { id, request: read @ KvRequest::Read(_) } if self.slow_reads => {
+                    self.waiting.push_back((id, read));
                 }
                 Effect::Kv { id, request } => {
                     let result = self.kv(request);
