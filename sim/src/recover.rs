@@ -120,13 +120,9 @@ fn check_names(
             Operation::Fallocate { ino, .. } | Operation::CopyRange { to_ino: ino, .. } => {
                 mirror.modify(*ino)
             }
-            // Whether there was one rested on writes, which may have taken it and are left out here.
-            Operation::SetXattr { ino, name, value, kill_sgid, .. } => {
-                let (ino, name, value) = (*ino, name.clone(), value.clone());
-                let kill_sgid = *kill_sgid;
-                let any = Operation::SetXattr { ino, name, value, flags: 0, kill_sgid };
+            op @ Operation::SetXattr { .. } => {
                 let now = crate::replay::time(change.record.wall);
-                mirror.apply(&any, change.record.caller, now).ok();
+                mirror.apply(&whether_there_or_not(op), change.record.caller, now).ok();
             }
             _ => redo(&mut mirror, change, index),
         }
@@ -137,8 +133,10 @@ fn check_names(
     for subset in 0..1u32 << maybe.len().min(10) {
         let mut candidate = mirror.clone();
         let chosen = maybe.iter().enumerate().filter(|(i, _)| subset >> i & 1 == 1);
-        let applied =
-            chosen.map(|(_, u)| candidate.apply(&u.op, u.caller, crate::replay::time(u.wall)));
+        let applied = chosen.map(|(_, u)| {
+            let now = crate::replay::time(u.wall);
+            candidate.apply(&whether_there_or_not(&u.op), u.caller, now)
+        });
         if applied.collect::<Result<Vec<_>, _>>().is_err() {
             continue;
         }
@@ -155,6 +153,15 @@ fn check_names(
         text.push_str(&format!("\n  lost: at {} {}", change.place, brief(&change.record.op)));
     }
     Err(Failure::new("crash-names", text))
+}
+
+/// Whether there was an attribute rested on writes, which may have taken it and are left out here.
+fn whether_there_or_not(op: &Operation) -> Operation {
+    let mut any = op.clone();
+    if let Operation::SetXattr { flags, .. } = &mut any {
+        *flags = 0;
+    }
+    any
 }
 
 /// What differs between the model's tree and what was found, but for sizes, contents and times.

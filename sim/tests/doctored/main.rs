@@ -265,6 +265,33 @@ fn capabilities_are_new_only_where_a_failed_write_could_take_them() {
     assert_eq!(capabilities_twice(true).judge_with(mercy), Err("impossible-success"), "too early");
 }
 
+/// A write takes a file's capabilities, and its bytes are lost; making new ones is never answered.
+#[test]
+fn capabilities_may_be_new_after_a_crash_though_the_write_that_took_the_old_ones_is_lost() {
+    let set = |value| Operation::SetXattr {
+        ino: FILE,
+        name: name("security.capability"),
+        value: Bytes::from_static(value),
+        flags: 1,
+        kill_sgid: false,
+    };
+    let mut story = Story::default();
+    let (op, reply) = create();
+    story.change(op, reply);
+    story.change(set(b"old"), Reply::Done);
+    let (op, reply) = write(0, b"lost");
+    story.step(op, reply);
+    let making = story.ask(set(b"new"));
+    story.commit();
+    story.leave(making);
+    for (value, verdict) in [(&b"new"[..], Ok(())), (b"other", Err("crash-names"))] {
+        let mut found = with_file(b"");
+        let file = found.nodes.get_mut(&FILE).expect("just made");
+        file.xattrs.insert(name("security.capability"), Bytes::from_static(value));
+        assert_eq!(story.recover(story.place, &found), verdict, "{value:?}");
+    }
+}
+
 /// An attribute of 106 bytes is removed, and a write of 100 is refused, before (`early`) or after the
 /// removal is answered.
 fn refused_while_room_is_made(early: bool) -> Story {
