@@ -155,10 +155,12 @@ fn check_names(
     Err(Failure::new("crash-names", text))
 }
 
-/// Whether there was an attribute rested on writes, which may have taken it and are left out here.
+/// Whether there were capabilities rested on writes, which may have taken them and are left out here.
 fn whether_there_or_not(op: &Operation) -> Operation {
     let mut any = op.clone();
-    if let Operation::SetXattr { flags, .. } = &mut any {
+    if let Operation::SetXattr { name, flags, .. } = &mut any
+        && name == CAPABILITY
+    {
         *flags = 0;
     }
     any
@@ -219,6 +221,8 @@ fn compare(mirror: &Mirror, found: &Observed, shed: &Shed) -> Result<(), String>
     Ok(())
 }
 
+const CAPABILITY: &[u8] = b"security.capability";
+
 /// Files from which a write that left no other trace may have taken set-id bits and capabilities.
 enum Shed {
     /// Any: writes may be lost.
@@ -250,7 +254,7 @@ fn compare_xattrs(mirror: &Mirror, id: NodeId, node: &Node, shed: bool) -> Resul
     for name in &names {
         let want = mirror.fs.getxattr(id, name).unwrap_or_default();
         let found = node.xattrs.get(&name[..]);
-        let taken = shed && found.is_none() && name == b"security.capability";
+        let taken = shed && found.is_none() && name == CAPABILITY;
         let shown = name.escape_ascii();
         match found {
             Some(found) if *found == want => {}
