@@ -112,9 +112,10 @@ impl Judge {
             let open = claims.iter().filter(|c| c.record.answered == claim.record.answered).count();
             return Err(Failure { open, ..self.explain(claim, start, &changes) });
         }
-        self.judge_times(records, mercy)?;
-        change_time::check(records)?;
-        listing::check(start, &changes, records, &places)?;
+        let each_holds = |failure| Failure { open: 0, ..failure };
+        self.judge_times(records, mercy).map_err(each_holds)?;
+        change_time::check(records).map_err(each_holds)?;
+        listing::check(start, &changes, records, &places).map_err(each_holds)?;
         self.mirror = states;
         Ok(timeline)
     }

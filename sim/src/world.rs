@@ -49,7 +49,8 @@ pub struct Failure {
     pub text: String,
     /// When the answer that shows it was given, if it is one.
     pub place: Place,
-    /// How much of that answer does not hold, such as entries of a listing.
+    /// How much of that answer does not hold, such as entries of a listing; 0 when all answers hold by
+    /// themselves, and something about times or about several of them is wrong.
     pub open: usize,
     /// An inode that the answer names and nobody can know.
     pub stranger: Option<Ino>,
@@ -62,8 +63,8 @@ impl Failure {
     }
 
     /// How far the history is explained up to here: less is earlier.
-    pub fn progress(&self) -> (Place, Reverse<usize>) {
-        (self.place, Reverse(self.open))
+    pub fn progress(&self) -> (bool, Place, Reverse<usize>) {
+        (self.open == 0, self.place, Reverse(self.open))
     }
 }
 

@@ -8,8 +8,9 @@ use vellum_core::error::FsError;
 use vellum_core::id::{Handle, Ino};
 use vellum_core::port::Point;
 use vellum_core::port::control::Limit;
-use vellum_core::port::kernel::{DirEntry, Operation, Reply, S_IFDIR, S_IFREG, SetAttr};
+use vellum_core::port::kernel::{Attr, DirEntry, Operation, Reply, S_IFDIR, S_IFREG, SetAttr};
 use vellum_core::port::meta_kv::{Commit, Version};
+use vellum_core::time::WallTime;
 use vellum_sim::check::Mercy;
 
 use story::*;
@@ -174,6 +175,50 @@ fn one_listing_may_show_several_changes_that_were_never_answered() {
     };
     assert_eq!(told(&[("a", FILE), ("b", Ino(8))]), Ok(()));
     assert_eq!(told(&[("a", FILE), ("c", Ino(8))]), Err("listing-entry"), "nobody made it");
+}
+
+/// One truncate changes a size, the other one times only, and neither is answered.
+#[test]
+fn one_listing_may_show_changes_of_which_one_left_nothing_but_its_time() {
+    const B: Ino = Ino(8);
+    let later = WallTime::new(NOW.secs + 1, 0);
+    let told = |size_of_a, time_of_b| {
+        let mut story = Story::default();
+        let (op, reply) = create();
+        story.change(op, reply);
+        let entry_of = |attr| entry(Some(attr));
+        let opened = story.ask(open_of("b", 0o102));
+        let commit = story.commit();
+        let Reply::Created { opened: handle, .. } = create().1 else { panic!("created") };
+        let made = entry_of(attr(B, S_IFREG | 0o644, 1, 0));
+        story.answer(opened, Reply::Created { entry: made, opened: handle }, Point::Commit(commit));
+        let set = |size| SetAttr { size: Some(size), ..SetAttr::default() };
+        let truncates = [(FILE, 5), (B, 0)].map(|(ino, size)| {
+            let asked = story.ask(Operation::SetAttr { ino, handle: None, set: set(size) });
+            story.commit();
+            asked
+        });
+        let shown = [("a", FILE, size_of_a, later), ("b", B, 0, time_of_b)];
+        let entries = shown.map(|(text, ino, size, time)| {
+            let attr = attr(ino, S_IFREG | 0o644, 1, size);
+            let attr = Attr { mtime: time, ctime: time, ..attr };
+            let (name, entry) = (name(text), Some(entry_of(attr)));
+            DirEntry { ino, cookie: ino.0, kind: S_IFREG, name, entry }
+        });
+        let (handle, plus) = (Handle(1), true);
+        let look = Operation::ReadDir { ino: Ino::ROOT, handle, cookie: 2, room: 4096, plus };
+        let look = story.ask(look);
+        story.answer(look, Reply::Entries(entries.into()), Point::Snapshot(Version(story.version)));
+        truncates.into_iter().for_each(|asked| story.leave(asked));
+        story.epoch.ended = WallTime::new(NOW.secs + 2, 0);
+        let mut judge = judge();
+        let verdict = judge.judge_life(&mut story.epoch, &story.order, Mercy::default(), 0);
+        verdict.map(|_| ()).map_err(|failure| failure.rule)
+    };
+    assert_eq!(told(5, later), Ok(()));
+    assert_eq!(told(6, later), Err("listing-entry"), "nobody made it so long");
+    let never = WallTime::new(NOW.secs + 3, 0);
+    assert!(told(5, never).is_err(), "nothing was changed then");
 }
 
 #[test]
