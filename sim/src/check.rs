@@ -20,6 +20,7 @@ use crate::claims::{
 use crate::history::{CommitOrder, Place, Record};
 pub use crate::invariants::order::place_changes;
 use crate::invariants::{change_time, listing};
+use crate::observe::Observed;
 use crate::replay::{Change, Mirror, Usage, as_answered};
 use crate::shed;
 use crate::times::{Shown, Span, Stamp, Times};
@@ -76,6 +77,18 @@ pub struct Timeline {
 }
 
 impl Judge {
+    /// Starts from what was found on a volume.
+    pub fn new(found: &Observed) -> Judge {
+        Judge {
+            mirror: found.mirror(),
+            times: found.times(),
+            lost_reads: Vec::new(),
+            lost_writes: Vec::new(),
+            lost_promises: Vec::new(),
+            garbage: Usage::default(),
+        }
+    }
+
     /// Replays a life and compares every answer; afterwards the judge is at its end.
     ///
     /// # Errors

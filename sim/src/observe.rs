@@ -11,7 +11,9 @@ use vellum_core::port::kernel::{
 };
 use vellum_model::{Caller, Fs, New, NodeId, SetAttr, SetTime, XattrMode};
 
+use crate::check::shown;
 use crate::replay::{Mirror, kind, time};
+use crate::times::Times;
 use crate::world::{Failure, Outcome, World, brief};
 
 /// Bytes at the front of a file that are always looked at.
@@ -59,6 +61,11 @@ pub fn observe(world: &mut World, hints: &[&Mirror]) -> Outcome<Observed> {
 }
 
 impl Observed {
+    /// The times of every inode.
+    pub fn times(&self) -> BTreeMap<Ino, Times> {
+        self.nodes.iter().map(|(ino, node)| (*ino, Times::shown(shown(&node.attr)))).collect()
+    }
+
     /// The model in this state.
     pub fn mirror(&self) -> Mirror {
         let root = &self.nodes[&Ino::ROOT].attr;

@@ -15,7 +15,8 @@ use crate::history::{CommitOrder, Epoch, Place, Unanswered};
 use crate::invariants::{contents, durable};
 use crate::observe::{Node, Observed};
 use crate::replay::{Mirror, kind};
-use crate::times::{Span, Times};
+use crate::shed::CAPABILITY;
+use crate::times::Span;
 use crate::world::{Failure, Outcome, brief};
 
 /// How a life ended.
@@ -67,8 +68,7 @@ impl Judge {
             self.garbage = self.mirror.usage_at_most();
         }
         self.mirror = found.mirror();
-        self.times =
-            found.nodes.iter().map(|(ino, n)| (*ino, Times::shown(shown(&n.attr)))).collect();
+        self.times = found.times();
         Ok(())
     }
 
@@ -220,8 +220,6 @@ fn compare(mirror: &Mirror, found: &Observed, shed: &Shed) -> Result<(), String>
     }
     Ok(())
 }
-
-const CAPABILITY: &[u8] = b"security.capability";
 
 /// Files from which a write that left no other trace may have taken set-id bits and capabilities.
 enum Shed {

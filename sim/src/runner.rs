@@ -9,7 +9,7 @@ use vellum_core::port::control::{Answer, CheckOptions, Control};
 use vellum_core::port::kernel::{Operation, Reply};
 
 use crate::callers::Callers;
-use crate::check::{Judge, Mercy, Timeline, shown};
+use crate::check::{Judge, Mercy, Timeline};
 use crate::faults::{Fault, Store};
 use crate::history::{CommitOrder, Epoch, Place};
 use crate::invariants;
@@ -18,7 +18,6 @@ use crate::probes;
 use crate::recover::End;
 use crate::replay::Mirror;
 use crate::replay::Usage;
-use crate::times::Times;
 use crate::world::{Failure, Outcome, Waiter, World};
 
 pub use crate::job::{Job, Verdict};
@@ -146,16 +145,7 @@ impl Run {
         if found.nodes.len() != 1 || !found.nodes[&Ino::ROOT].entries.is_empty() {
             return Err(Failure::new("format", "a new volume is not empty"));
         }
-        let times =
-            found.nodes.iter().map(|(ino, n)| (*ino, Times::shown(shown(&n.attr)))).collect();
-        self.judge = Some(Judge {
-            mirror: found.mirror(),
-            times,
-            lost_reads: Vec::new(),
-            lost_writes: Vec::new(),
-            lost_promises: Vec::new(),
-            garbage: Usage::default(),
-        });
+        self.judge = Some(Judge::new(&found));
         self.note_walk();
         Ok(())
     }

@@ -36,7 +36,7 @@ pub(crate) struct World {
     rounds: u64,
     /// Commits wait for [`World::commit_next`].
     pub(crate) slow_commits: bool,
-    /// So do reads for [`World::unheard`].
+    /// Reads wait as well.
     pub(crate) slow_reads: bool,
     waiting: VecDeque<(EffectId, KvRequest)>,
     /// The metadata store has no room.
@@ -216,7 +216,7 @@ impl World {
         notices.len()
     }
 
-    /// The oldest commit that waits is made; false when there is none.
+    /// The oldest request that waits is served; false when there is none.
     pub(crate) fn commit_next(&mut self) -> bool {
         if self.waiting.is_empty() {
             return false;

@@ -12,12 +12,11 @@ use vellum_core::port::kernel::{
 };
 use vellum_core::port::meta_kv::{Commit, Version};
 use vellum_core::time::WallTime;
-use vellum_sim::check::{Judge, Mercy, shown};
+use vellum_sim::check::{Judge, Mercy};
 use vellum_sim::history::{CommitOrder, Epoch, Place, Record, Unanswered};
 use vellum_sim::observe::{Node, Observed};
 use vellum_sim::recover::End;
-use vellum_sim::replay::Usage;
-use vellum_sim::times::{Span, Times};
+use vellum_sim::times::Span;
 
 pub(crate) const NOW: WallTime = WallTime::new(1_000_000, 0);
 pub(crate) const FILE: Ino = Ino(7);
@@ -112,16 +111,7 @@ impl Story {
 }
 
 pub(crate) fn judge() -> Judge {
-    let found = empty();
-    let times = found.nodes.iter().map(|(ino, n)| (*ino, Times::shown(shown(&n.attr)))).collect();
-    Judge {
-        mirror: found.mirror(),
-        times,
-        lost_reads: Vec::new(),
-        lost_writes: Vec::new(),
-        lost_promises: Vec::new(),
-        garbage: Usage::default(),
-    }
+    Judge::new(&empty())
 }
 
 /// A volume with nothing but its root.
